@@ -1,0 +1,475 @@
+"""The Context: all that one request knows, made in a fraction of a microsecond and filled when asked."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from types import MappingProxyType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from prologue.errors import AbortError, HTTPError, LifecycleError
+from prologue.results import to_response
+from prologue.response import HTML, Body, HeaderItems, Response, content_disposition
+
+if TYPE_CHECKING:
+    from werkzeug.datastructures import MultiDict
+
+    from prologue.app import App
+    from prologue.request import Request, UploadFile
+    from prologue.routing import Route
+
+__all__ = ["Context", "convert", "switch"]
+
+T = TypeVar("T")
+Link = Callable[["Context"], Any]
+
+
+class Context:
+    """One request's state; handlers and middlewares are handed it.
+
+    Attributes:
+        app: the application.
+        environ: the WSGI environment.
+        route: the route, once it is found; None before and where there is none.
+        path_params: the path parameters by name, converted.
+        error: the exception that an error handler is answering, or None.
+
+    Thread safety: a Context belongs to the thread that serves the request.
+    """
+
+    __slots__ = (
+        "_after",
+        "_chain",
+        "_deadline",
+        "_index",
+        "_request",
+        "_request_id",
+        "_response",
+        "_result",
+        "_session",
+        "_state",
+        "app",
+        "environ",
+        "error",
+        "path",
+        "path_params",
+        "route",
+    )
+
+    def __init__(self, app: App, environ: dict[str, Any]) -> None:
+        # PERF: every slot is set here: reading an unset one would need a getter for each, at three times
+        # the cost of the stores.
+        self.app = app
+        self.environ = environ
+        #: The decoded path that is routed; a middleware may change it before it calls :meth:`next`.
+        self.path: str = ""
+        self.path_params: dict[str, Any] = _NO_PARAMS
+        self.route: Route | None = None
+        self.error: BaseException | None = None
+        self._chain: tuple[Link, ...] = ()
+        self._index = 0
+        self._result: Any = None
+        self._response: Response | None = None
+        self._request: Request | None = None
+        self._after: list[Callable[[], object]] | None = None
+        self._state: SimpleNamespace | None = None
+        self._session: Any = None
+        self._deadline: float | None = None
+        self._request_id = ""
+
+    def __repr__(self) -> str:
+        method = self.environ.get("REQUEST_METHOD", "")
+        return f"<{type(self).__name__} {method} {self.path!r} route={self.route and self.route.pattern!r}>"
+
+    # -- the chain ------------------------------------------------------------------------------------
+
+    def next(self) -> None:
+        """Run the rest of the chain: the next middleware, in the end the handler.
+
+        Returns when they are done; ``response`` is then what they answered. Not calling it answers with the
+        response as it is. A second call does nothing.
+        """
+        index = self._index
+        if index < len(self._chain):
+            self._index = index + 1
+            result = self._chain[index](self)
+            if result is not None:
+                self.answer(result)
+
+    def answer(self, result: Any) -> None:
+        """Answer with what a handler may return: what was set on the response before is kept.
+
+        Raises:
+            TypeError: the result is none of what a handler may return.
+        """
+        if self._response is None:
+            self._result = result
+        else:
+            self._response = to_response(result, self._response, self.environ)
+
+    # -- request --------------------------------------------------------------------------------------
+
+    @property
+    def request(self) -> Request:
+        """The request, made on first use."""
+        request = self._request
+        if request is None:
+            request = self._request = self.app.make_request(self)
+        return request
+
+    @property
+    def method(self) -> str:
+        """The request method."""
+        return str(self.environ["REQUEST_METHOD"])
+
+    @property
+    def query(self) -> MultiDict[str, str]:
+        """The query parameters; ``getlist`` has the repeated ones."""
+        return self.request.args
+
+    @property
+    def form(self) -> MultiDict[str, str]:
+        """The form fields, urlencoded or multipart."""
+        return self.request.form
+
+    @property
+    def files(self) -> MultiDict[str, UploadFile]:
+        """The uploaded files by field name."""
+        from werkzeug.datastructures import MultiDict
+
+        from prologue.request import UploadFile
+
+        return MultiDict([(name, UploadFile(file)) for name, file in self.request.files.items(multi=True)])
+
+    def get_upload_file(self, name: str) -> UploadFile:
+        """Return an uploaded file by its field name.
+
+        Raises:
+            HTTPError: 400, no such file was sent.
+        """
+        file = self.files.get(name)
+        if file is None:
+            raise HTTPError(400, f"the form has no file {name!r}")
+        return file
+
+    @overload
+    def get_path_params(self, key: str) -> Any: ...
+    @overload
+    def get_path_params(self, key: str, default: T) -> T: ...
+    def get_path_params(self, key: str, default: Any = "") -> Any:
+        """Return a path parameter, converted to the type of the default; the default if it is missing or unfit."""
+        return _typed(self.path_params.get(key), default)
+
+    @overload
+    def get_query_params(self, key: str) -> str: ...
+    @overload
+    def get_query_params(self, key: str, default: T) -> T: ...
+    def get_query_params(self, key: str, default: Any = "") -> Any:
+        """Return a query parameter, converted to the type of the default; the default if it is missing or unfit.
+
+        A list as default returns every value of the key.
+        """
+        return _typed_form(self.query, key, default)
+
+    @overload
+    def get_post_params(self, key: str) -> str: ...
+    @overload
+    def get_post_params(self, key: str, default: T) -> T: ...
+    def get_post_params(self, key: str, default: Any = "") -> Any:
+        """Return a field of a urlencoded body, converted as in :meth:`get_query_params`."""
+        if self.request.mimetype != "application/x-www-form-urlencoded":
+            return default
+        return _typed_form(self.form, key, default)
+
+    @overload
+    def get_form_params(self, key: str) -> str: ...
+    @overload
+    def get_form_params(self, key: str, default: T) -> T: ...
+    def get_form_params(self, key: str, default: Any = "") -> Any:
+        """Return a field of a urlencoded or multipart body, converted as in :meth:`get_query_params`."""
+        return _typed_form(self.form, key, default)
+
+    def get_path_params_option(self, key: str) -> Any:
+        """Return a path parameter, or None."""
+        return self.path_params.get(key)
+
+    def get_query_params_option(self, key: str) -> str | None:
+        """Return a query parameter, or None."""
+        return self.query.get(key)
+
+    def get_post_params_option(self, key: str) -> str | None:
+        """Return a field of a urlencoded body, or None."""
+        return self.get_post_params(key, None)
+
+    def get_form_params_option(self, key: str) -> str | None:
+        """Return a form field, or None."""
+        return self.form.get(key)
+
+    def get_cookie(self, key: str, default: str = "") -> str:
+        """Return a cookie that the client sent, or the default."""
+        return self.request.cookies.get(key, default)
+
+    @overload
+    def json(self) -> Any: ...
+    @overload
+    def json(self, type: type[T]) -> T: ...
+    def json(self, type: Any = Any) -> Any:
+        """Return the JSON body, checked against a type.
+
+        Args:
+            type: what msgspec decodes into: a Struct, a dataclass, ``list[int]`` …; default anything.
+
+        Raises:
+            HTTPError: 415, the body is not declared to be JSON; 400, it is not JSON; 413, it is too large.
+            ValidationError: 422, it is not of the type; the message names the field.
+        """
+        import msgspec
+
+        from prologue.errors import ValidationError
+
+        body = self.request.json_body()
+        try:
+            return msgspec.json.decode(body, type=type)
+        except msgspec.ValidationError as error:
+            raise ValidationError(str(error)) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+            raise HTTPError(400, f"the body is not JSON: {error}") from error
+
+    # -- response -------------------------------------------------------------------------------------
+
+    @property
+    def response(self) -> Response:
+        """The response so far; what the handler returned, once it has."""
+        response = self._response
+        if response is None:
+            response = self._response = to_response(self._result, None, self.environ)
+            self._result = None
+        return response
+
+    @response.setter
+    def response(self, response: Response) -> None:
+        self._response = response
+        self._result = None
+
+    def resp(self, body: Body | Response, status: int = 200) -> None:
+        """Set the body and the status and keep the headers; or replace the whole response by another."""
+        if isinstance(body, Response):
+            self.response = body
+            return
+        self.response.set_body(body)
+        self.response.status = status
+
+    def set_response(
+        self, status: int, body: Body = b"", headers: HeaderItems = (), content_type: str = HTML
+    ) -> None:
+        """Replace the whole response."""
+        self.response = Response(body, status, headers, content_type)
+
+    def abort_exit(self, status: int = 401, body: str = "", headers: Iterable[tuple[str, str]] = ()) -> None:
+        """End the request here with a status.
+
+        Raises:
+            AbortError: always.
+        """
+        raise AbortError(status, body, headers)
+
+    def set_cookie(
+        self,
+        name: str,
+        value: str = "",
+        *,
+        max_age: int | timedelta | None = None,
+        expires: datetime | None = None,
+        domain: str = "",
+        path: str = "/",
+        secure: bool | None = None,
+        http_only: bool = True,
+        same_site: str | None = "Lax",
+        partitioned: bool = False,
+    ) -> None:
+        """Set a cookie on the response; ``secure`` is by default whether the request came over TLS.
+
+        For the rest see :meth:`prologue.Response.set_cookie`.
+        """
+        self.response.set_cookie(
+            name,
+            value,
+            max_age=max_age,
+            expires=expires,
+            domain=domain,
+            path=path,
+            secure=self.environ.get("wsgi.url_scheme") == "https" if secure is None else secure,
+            http_only=http_only,
+            same_site=same_site,
+            partitioned=partitioned,
+        )
+
+    def delete_cookie(self, name: str, *, path: str = "/", domain: str = "") -> None:
+        """Make the client forget a cookie."""
+        self.response.delete_cookie(name, path=path, domain=domain)
+
+    def attachment(self, download_name: str, charset: str = "utf-8") -> None:
+        """Make the browser save the response under a name (RFC 6266), typed by its extension; no name, no change."""
+        if not download_name:
+            return
+        import mimetypes
+
+        media_type = mimetypes.guess_type(download_name)[0] or "application/octet-stream"
+        if media_type.startswith("text/"):
+            media_type += f"; charset={charset}"
+        self.response.content_type = media_type
+        self.response.set_header("Content-Disposition", content_disposition(download_name))
+
+    def static_file_response(
+        self,
+        file_name: str,
+        directory: str = "",
+        mimetype: str = "",
+        download_name: str = "",
+        charset: str = "utf-8",
+        headers: dict[str, str] | None = None,
+    ) -> Response:
+        """Answer with a file, and return that response; 404 when there is none. See :mod:`prologue.files`."""
+        from prologue.files import file_response
+
+        response = file_response(
+            self.environ,
+            file_name,
+            directory,
+            mimetype=mimetype,
+            download_name=download_name,
+            charset=charset,
+            headers=headers,
+        )
+        self.response = response if response is not None else Response(status=404)
+        return self.response
+
+    def url_for(
+        self, name: str, parameters: dict[str, Any] | None = None, query: dict[str, Any] | None = None, /, **values: Any
+    ) -> str:
+        """Return the path of a named route, percent-encoded, below where the application is mounted.
+
+        Args:
+            name: the route's name.
+            parameters: its parameters, or given by keyword.
+            query: query parameters.
+
+        Raises:
+            RouteBuildError: no such name; a parameter is missing, unknown or unfit.
+        """
+        return self.app.url_for(name, {**(parameters or {}), **values}, query, script_name=self._script_name)
+
+    @property
+    def _script_name(self) -> str:
+        return str(self.environ.get("SCRIPT_NAME", ""))
+
+    # -- state ----------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> SimpleNamespace:
+        """A place for what middlewares and handlers tell each other: ``ctx.state.user = …``."""
+        state = self._state
+        if state is None:
+            state = self._state = SimpleNamespace()
+        return state
+
+    @property
+    def session(self) -> Any:
+        """The session, where a session middleware is in use.
+
+        Raises:
+            LifecycleError: none is.
+        """
+        if self._session is None:
+            raise LifecycleError("ctx.session needs a session middleware: app.use(session_middleware(...))")
+        return self._session
+
+    @session.setter
+    def session(self, session: Any) -> None:
+        self._session = session
+
+    @property
+    def request_id(self) -> str:
+        """An id of this request for logs, made on first use; a client's own is not trusted."""
+        if not self._request_id:
+            import secrets
+
+            self._request_id = secrets.token_hex(8)
+        return self._request_id
+
+    @property
+    def deadline(self) -> float | None:
+        """The time on the monotonic clock at which the request is too late; None without a ``request_timeout``."""
+        return self._deadline
+
+    def time_left(self) -> float | None:
+        """Return the seconds until the deadline, 0 when it has passed, None when there is none."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    @property
+    def settings(self) -> Any:
+        """The application's settings."""
+        return self.app.settings
+
+    def after_response(self, function: Callable[[], object]) -> None:
+        """Call a function after the last byte was sent, or the client has gone.
+
+        The functions run last in first out, after errors too, each even if another raises.
+        """
+        if self._after is None:
+            self._after = []
+        self._after.append(function)
+
+
+_NO_PARAMS: Any = MappingProxyType({})
+
+
+def switch(ctx: Context) -> None:
+    """Run the rest of the chain: the original's name for ``ctx.next()``."""
+    ctx.next()
+
+
+def _typed(value: Any, default: Any) -> Any:
+    if value is None:
+        return default
+    return convert(value, default) if isinstance(value, str) else value
+
+
+def _typed_form(source: MultiDict[str, str], key: str, default: Any) -> Any:
+    if isinstance(default, list):
+        return source.getlist(key) or default
+    return _typed(source.get(key), default)
+
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,3})?")
+_WORDS = {
+    **dict.fromkeys(("y", "yes", "true", "1", "on"), True),
+    **dict.fromkeys(("n", "no", "false", "0", "off"), False),
+}
+
+
+def convert(text: str | None, default: T) -> T | str:
+    """Return the text as the type of the default, or the default when it is not one.
+
+    Args:
+        text: what the client sent; None when it sent nothing.
+        default: an int, float, bool or str decides the type; for any other type the text is returned.
+
+    Numbers are ASCII and finite; words for bool are those of the original: y, yes, true, 1, on and
+    n, no, false, 0, off, in any case.
+    """
+    if text is None:
+        return default
+    result: Any = text
+    if isinstance(default, bool):
+        result = _WORDS.get(text.lower(), default)
+    elif isinstance(default, int):
+        result = int(text) if _INTEGER.fullmatch(text) else default
+    elif isinstance(default, float):
+        number = float(text) if _NUMBER.fullmatch(text) else math.inf
+        result = number if math.isfinite(number) else default
+    return result  # type: ignore[no-any-return]

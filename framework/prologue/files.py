@@ -1,0 +1,217 @@
+"""Files as responses: validators, ranges, and the server's own way of sending a file.
+
+The file is opened once and everything is decided from that descriptor; a path is served only when it
+is a regular file inside its directory, links resolved.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from email.utils import formatdate, parsedate_to_datetime
+from io import FileIO
+from typing import Any
+
+from prologue.response import BINARY, Headers, Response, content_disposition
+
+__all__ = ["FileBody", "file_response"]
+
+_BLOCK = 64 * 1024
+
+# RFC 9110 section 14.2, one range; several are answered with the whole file, as the RFC allows.
+_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
+# RFC 9110 section 8.8.3.
+_ENTITY_TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+
+
+class FileBody:
+    """A part of an open file as a response body.
+
+    Iterating reads it in blocks; ``read`` and ``fileno`` let ``wsgi.file_wrapper`` send it. The file's
+    offset stands at the first byte. ``close`` closes the file, then calls ``on_close``.
+    """
+
+    __slots__ = ("_file", "_left", "on_close")
+
+    def __init__(self, file: FileIO, start: int, length: int) -> None:
+        file.seek(start)
+        self._file = file
+        self._left = length
+        self.on_close: Callable[[], object] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        while block := self.read(_BLOCK):
+            yield block
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, ``size`` at the most, none behind the end of the part."""
+        block = self._file.read(self._left if size < 0 else min(size, self._left)) or b""
+        self._left -= len(block)
+        return block
+
+    def fileno(self) -> int:
+        """Return the descriptor, for sendfile; the length is in the response's Content-Length."""
+        return self._file.fileno()
+
+    def close(self) -> None:
+        """Close the file, then run ``on_close``; once."""
+        on_close, self.on_close = self.on_close, None
+        try:
+            self._file.close()
+        finally:
+            if on_close is not None:
+                on_close()
+
+
+def file_response(
+    environ: Mapping[str, Any],
+    file_name: str | os.PathLike[str],
+    directory: str | os.PathLike[str] = "",
+    *,
+    mimetype: str = "",
+    download_name: str = "",
+    charset: str = "utf-8",
+    headers: Mapping[str, str] | None = None,
+) -> Response | None:
+    """Return the response that serves a file to a request, or None when there is no such file.
+
+    Conditional requests (RFC 9110 section 13) and one range (section 14) are answered; HEAD reads nothing.
+
+    Args:
+        environ: the request.
+        file_name: path of the file, below ``directory`` when that is given.
+        directory: nothing outside of it is served, whatever ``file_name`` says; empty trusts ``file_name``.
+        mimetype: the media type; default by the extension.
+        download_name: makes the browser save the file under this name.
+        charset: of text types; default UTF-8.
+        headers: more header fields.
+
+    Raises:
+        HeaderError: a header may not be sent.
+    """
+    method = environ.get("REQUEST_METHOD", "GET")
+    path = _resolve(os.fspath(directory), os.fspath(file_name))
+    if path is None:
+        return None
+    file = _open_regular(path, os.fspath(directory))
+    if file is None:
+        return None
+    try:
+        info = os.fstat(file.fileno())
+        guessed, encoding = mimetypes.guess_type(path)
+        media_type = mimetype or (BINARY if encoding else guessed) or BINARY
+        if media_type.startswith("text/") and "charset=" not in media_type:
+            media_type += f"; charset={charset}"
+        etag = f'"{info.st_mtime_ns:x}-{info.st_size:x}"'
+        fields = Headers(headers or {})
+        fields["Content-Type"] = media_type
+        fields["ETag"] = etag
+        fields["Last-Modified"] = formatdate(info.st_mtime, usegmt=True)
+        fields["Accept-Ranges"] = "bytes"
+        if download_name:
+            fields["Content-Disposition"] = content_disposition(download_name)
+        status, start, length = _decide(environ, etag, int(info.st_mtime), info.st_size)
+        if status == 416:
+            fields["Content-Range"] = f"bytes */{info.st_size}"
+        elif status == 206:
+            fields["Content-Range"] = f"bytes {start}-{start + length - 1}/{info.st_size}"
+        response = Response(b"", status, fields, None)
+        if status in (200, 206):
+            fields["Content-Length"] = str(length)
+            if method != "HEAD":
+                response.stream = FileBody(file, start, length)
+        return response
+    finally:
+        if "response" not in locals() or response.stream is None:
+            file.close()
+
+
+def _resolve(directory: str, name: str) -> str | None:
+    """Return the real path of a file, or None when it lies outside of its directory."""
+    if "\0" in name or "\0" in directory:
+        return None
+    if not directory:
+        return os.path.realpath(name)
+    from werkzeug.security import safe_join
+
+    joined = safe_join(directory, name)
+    if joined is None:
+        return None
+    path = os.path.realpath(joined)
+    return path if _inside(path, directory) else None
+
+
+def _inside(path: str, directory: str) -> bool:
+    root = os.path.realpath(directory)
+    return os.path.commonpath((root, path)) == root
+
+
+def _open_regular(path: str, directory: str) -> FileIO | None:
+    # Not blocking: a FIFO without a writer would hold the thread. No link: the path has none any more.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        file = FileIO(os.open(path, flags), "r")
+    except (OSError, ValueError):
+        return None
+    try:
+        opened = os.fstat(file.fileno())
+        if stat.S_ISREG(opened.st_mode):
+            # SECURITY: a directory on the way may have been swapped for a link before the open.
+            again = os.path.realpath(path)
+            now = os.stat(again)
+            inside = not directory or _inside(again, directory)
+            if inside and (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino):
+                return file
+    except OSError:
+        pass
+    file.close()
+    return None
+
+
+def _decide(environ: Mapping[str, Any], etag: str, modified: int, size: int) -> tuple[int, int, int]:
+    """Return status, first byte and length (RFC 9110 section 13.2.2, in its order)."""
+    if_match = environ.get("HTTP_IF_MATCH")
+    if if_match is not None:
+        if if_match.strip() != "*" and etag not in _strong_tags(if_match):
+            return 412, 0, 0
+    elif (since := _date(environ.get("HTTP_IF_UNMODIFIED_SINCE"))) is not None and modified > since:
+        return 412, 0, 0
+    if_none_match = environ.get("HTTP_IF_NONE_MATCH")
+    if if_none_match is not None:
+        if if_none_match.strip() == "*" or etag in _ENTITY_TAG.findall(if_none_match):
+            return 304, 0, 0
+    elif (since := _date(environ.get("HTTP_IF_MODIFIED_SINCE"))) is not None and modified <= since:
+        return 304, 0, 0
+    wanted = environ.get("HTTP_RANGE")
+    if wanted is None or environ.get("REQUEST_METHOD") != "GET":
+        return 200, 0, size
+    if_range = environ.get("HTTP_IF_RANGE")
+    if if_range is not None and if_range.strip() != etag and _date(if_range) != modified:
+        return 200, 0, size
+    found = _RANGE.fullmatch(wanted.strip())
+    if found is None:
+        return 200, 0, size
+    first, last, suffix = found.groups()
+    start = max(0, size - int(suffix)) if suffix else int(first)
+    end = min(size - 1, int(last)) if last else size - 1
+    if last and int(last) < int(first):
+        return 200, 0, size
+    if start >= size or (suffix and int(suffix) == 0):
+        return 416, 0, 0
+    return 206, start, end - start + 1
+
+
+def _strong_tags(field: str) -> list[str]:
+    return [found.group() for found in _ENTITY_TAG.finditer(field) if not found.group().startswith("W/")]
+
+
+def _date(field: str | None) -> int | None:
+    if not field:
+        return None
+    try:
+        return int(parsedate_to_datetime(field).timestamp())
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None

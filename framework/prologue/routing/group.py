@@ -1,0 +1,207 @@
+"""Verbs and groups: the two ways in which routes are written down."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar, overload
+
+from prologue.errors import RouteError
+from prologue.routing.route import Route
+
+__all__ = ["ALL_METHODS", "Group", "Verbs"]
+
+Handler = Callable[..., Any]
+H = TypeVar("H", bound=Handler)
+
+#: What ``all`` registers, as the original does.
+ALL_METHODS = ("GET", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "CONNECT", "PATCH")
+
+
+class Verbs(ABC):
+    """The verbs, on whatever can add a route: each as a decorator and as a call."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def add_route(
+        self,
+        pattern: str | re.Pattern[str],
+        handler: Handler,
+        methods: Sequence[str] = ("GET",),
+        name: str = "",
+        middlewares: Iterable[Handler] = (),
+        limits: Any = None,
+    ) -> Route:
+        """Add a route; see :meth:`prologue.App.add_route`."""
+
+    @overload
+    def route(
+        self,
+        pattern: str | re.Pattern[str],
+        handler: None = None,
+        methods: Sequence[str] = ("GET",),
+        **options: Any,
+    ) -> Callable[[H], H]: ...
+
+    @overload
+    def route(
+        self, pattern: str | re.Pattern[str], handler: H, methods: Sequence[str] = ("GET",), **options: Any
+    ) -> H: ...
+
+    def route(
+        self,
+        pattern: str | re.Pattern[str],
+        handler: Handler | None = None,
+        methods: Sequence[str] = ("GET",),
+        **options: Any,
+    ) -> Any:
+        """Register a handler for a pattern and some methods; without a handler, return a decorator.
+
+        Args:
+            pattern: see :mod:`prologue.routing`.
+            handler: takes the Context, returns the answer.
+            methods: the request methods.
+            options: ``name``, ``middlewares`` and ``limits``, as for ``add_route``.
+
+        Returns:
+            The handler, unchanged; or a decorator that returns it.
+
+        Raises:
+            RouteError: pattern, methods or name are wrong.
+            DuplicatedRouteError: a route of the same shape has one of the methods.
+        """
+
+        def register(function: H) -> H:
+            self.add_route(pattern, function, methods, **options)
+            return function
+
+        return register if handler is None else register(handler)
+
+    def get(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+        """Register a handler for GET, which answers HEAD too; see :meth:`route`."""
+        return self.route(pattern, handler, ("GET",), **options)
+
+    def head(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+        """Register a handler for HEAD; see :meth:`route`."""
+        return self.route(pattern, handler, ("HEAD",), **options)
+
+    def post(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+        """Register a handler for POST; see :meth:`route`."""
+        return self.route(pattern, handler, ("POST",), **options)
+
+    def put(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+        """Register a handler for PUT; see :meth:`route`."""
+        return self.route(pattern, handler, ("PUT",), **options)
+
+    def patch(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+        """Register a handler for PATCH; see :meth:`route`."""
+        return self.route(pattern, handler, ("PATCH",), **options)
+
+    def delete(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+        """Register a handler for DELETE; see :meth:`route`."""
+        return self.route(pattern, handler, ("DELETE",), **options)
+
+    def options(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+        """Register a handler for OPTIONS, in place of the automatic answer; see :meth:`route`."""
+        return self.route(pattern, handler, ("OPTIONS",), **options)
+
+    def trace(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+        """Register a handler for TRACE; see :meth:`route`."""
+        return self.route(pattern, handler, ("TRACE",), **options)
+
+    def connect(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+        """Register a handler for CONNECT; see :meth:`route`."""
+        return self.route(pattern, handler, ("CONNECT",), **options)
+
+    def all(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+        """Register a handler for every method of the original's list; see :meth:`route`."""
+        return self.route(pattern, handler, ALL_METHODS, **options)
+
+
+class _Owner(Protocol):
+    """What a group needs of the application."""
+
+    def add_route(
+        self,
+        pattern: str | re.Pattern[str],
+        handler: Handler,
+        methods: Sequence[str] = ...,
+        name: str = ...,
+        middlewares: Iterable[Handler] = ...,
+        limits: Any = ...,
+        *,
+        group: Group | None = ...,
+    ) -> Route: ...
+
+    def add_group(self, group: Group) -> None: ...
+
+    def register_error_handler(self, error: Any, handler: Handler, *, group: Group | None = ...) -> None: ...
+
+
+class Group(Verbs):
+    """Routes under one prefix, with middlewares and error handlers of their own.
+
+    Args:
+        app: the application that gets the routes.
+        prefix: starts with a slash, does not end with one (but ``/`` alone adds nothing); may hold
+            parameters.
+        middlewares: run for the routes of the group, between those of its parent and those of the route.
+        parent: the group that this one is inside of.
+
+    Raises:
+        RouteError: the prefix is wrong.
+
+    The middlewares of a group are those it had when a route was added to it.
+    """
+
+    __slots__ = ("app", "middlewares", "parent", "prefix")
+
+    def __init__(
+        self,
+        app: _Owner,
+        prefix: str,
+        middlewares: Iterable[Handler] = (),
+        parent: Group | None = None,
+    ) -> None:
+        if not prefix.startswith("/") or (prefix != "/" and prefix.endswith("/")):
+            raise RouteError(f"the prefix of a group starts with '/' and does not end with one: {prefix!r}")
+        self.app = app
+        self.parent = parent
+        self.prefix = (parent.prefix if parent else "") + ("" if prefix == "/" else prefix)
+        self.middlewares = ((*parent.middlewares,) if parent else ()) + tuple(middlewares)
+        app.add_group(self)
+
+    def __repr__(self) -> str:
+        return f"<Group {self.prefix or '/'}>"
+
+    def use(self, *middlewares: Handler) -> None:
+        """Add middlewares for the routes that are added to this group from now on."""
+        self.middlewares += middlewares
+
+    def add_route(
+        self,
+        pattern: str | re.Pattern[str],
+        handler: Handler,
+        methods: Sequence[str] = ("GET",),
+        name: str = "",
+        middlewares: Iterable[Handler] = (),
+        limits: Any = None,
+    ) -> Route:
+        """Add a route under the prefix, its middlewares behind the group's; see :meth:`prologue.App.add_route`.
+
+        Raises:
+            RouteError: also when the pattern is a regular expression, which a prefix cannot be put before.
+        """
+        if isinstance(pattern, re.Pattern):
+            raise RouteError(
+                f"a regular expression has no place in group {self.prefix or '/'}: add {pattern.pattern!r} to the App"
+            )
+        path = pattern if pattern.startswith("/") else f"/{pattern}"
+        middlewares = (*self.middlewares, *middlewares)
+        return self.app.add_route(self.prefix + path, handler, methods, name, middlewares, limits, group=self)
+
+    def register_error_handler(self, error: Any, handler: Handler) -> None:
+        """Handle errors of every request under the prefix; see :meth:`prologue.App.register_error_handler`."""
+        self.app.register_error_handler(error, handler, group=self)

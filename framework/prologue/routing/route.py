@@ -1,0 +1,196 @@
+"""A registered route: what it matches, how its parameters are read, how its URL is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from prologue.errors import RouteBuildError, RouteError
+from prologue.routing.pattern import Kind, Parameter, Pattern, Segment
+
+__all__ = ["Route"]
+
+# RFC 3986 section 3.3: what a segment may hold unencoded besides the unreserved characters.
+_SAFE_IN_SEGMENT = "!$&'()*+,;=:@"
+
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class Route:
+    """One registered route.
+
+    Attributes:
+        pattern: the pattern's text, or the text of the regular expression.
+        methods: the request methods, upper case, sorted; HEAD only where it was asked for.
+        target: what was registered.
+        name: the name for :meth:`build`; empty when it has none.
+        expression: the compiled regular expression, or None for a pattern.
+        captures: (name, index of the segment, converter's function or None) of each parameter, when every
+            segment is text or one parameter; None when :meth:`read` must be called.
+        plain: 1 or 2 when there are that many captures, none of them converted, else 0; they then stand in
+            ``first_name``, ``first_index``, ``second_name`` and ``second_index`` too.
+    """
+
+    __slots__ = (
+        "captures",
+        "expression",
+        "first_index",
+        "first_name",
+        "methods",
+        "name",
+        "pattern",
+        "plain",
+        "second_index",
+        "second_name",
+        "segments",
+        "target",
+    )
+
+    def __init__(
+        self,
+        pattern: Pattern | re.Pattern[str],
+        target: Any,
+        methods: Sequence[str] | str,
+        name: str = "",
+    ) -> None:
+        self.target = target
+        self.name = name
+        self.expression: re.Pattern[str] | None = None
+        self.segments: tuple[Segment, ...] = ()
+        if isinstance(pattern, re.Pattern):
+            self.expression = pattern
+            self.pattern = pattern.pattern
+        else:
+            self.pattern = pattern.text
+            self.segments = pattern.segments
+        self.captures = _captures(self.segments)
+        captures = self.captures or ()
+        converted = any(parse is not None for _, _, parse in captures)
+        self.plain = 0 if converted or len(captures) > 2 else len(captures)
+        (self.first_name, self.first_index, _), (self.second_name, self.second_index, _) = (
+            *captures, _NO_CAPTURE, _NO_CAPTURE
+        )[:2]  # fmt: skip
+        self.methods = _check_methods(methods, self.pattern)
+        if name and (
+            self.expression is not None
+            or any(s.kind >= Kind.WILDCARD and not s.parameters for s in self.segments)
+        ):
+            raise RouteError(f"route {self.pattern!r} cannot have the name {name!r}: it has parts without a name")
+
+    def __repr__(self) -> str:
+        name = f" name={self.name!r}" if self.name else ""
+        return f"<Route {','.join(self.methods)} {self.pattern}{name}>"
+
+    def read(self, segments: list[str]) -> dict[str, Any] | None:
+        """Return the parameters in the segments of a path that this route matches.
+
+        Args:
+            segments: the path's segments behind an empty one; the last may hold several when no pattern
+                is that long.
+
+        Returns:
+            The values by name; None when a segment is empty or a converter refuses.
+        """
+        params: dict[str, Any] = {}
+        if self.captures is not None:
+            for name, index, parse in self.captures:
+                text = segments[index]
+                if not text:
+                    return None
+                params[name] = text if parse is None else parse(text)
+            return params
+        for index, segment in enumerate(self.segments, 1):
+            if segment.kind is Kind.STATIC:
+                continue
+            text = segments[index]
+            if segment.kind is Kind.GREEDY:
+                text = "/".join(segments[index:])
+                if "//" in text or text[:1] == "/" or text[-1:] == "/":
+                    return None
+            if not text:
+                return None
+            if segment.parameters:
+                values = segment.read(text)
+                if values is None:
+                    return None
+                for parameter, value in zip(segment.parameters, values, strict=True):
+                    params[parameter.name] = value
+        return params
+
+    def build(self, values: Mapping[str, Any]) -> str:
+        """Write the path that this route matches with these parameters, percent-encoded.
+
+        Args:
+            values: a value for every parameter, and no others.
+
+        Returns:
+            The path, in ASCII.
+
+        Raises:
+            RouteBuildError: a parameter is missing or unknown, or the route would not read the value back.
+        """
+        missing = [p.name for s in self.segments for p in s.parameters if p.name not in values]
+        if missing:
+            raise RouteBuildError(f"route {self.name!r} ({self.pattern}) needs the parameter {', '.join(missing)}")
+        known = {p.name for s in self.segments for p in s.parameters}
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            raise RouteBuildError(
+                f"route {self.name!r} ({self.pattern}) has no parameter {', '.join(unknown)};"
+                f" it has {', '.join(sorted(known)) or 'none'}"
+            )
+        return "/" + "/".join(self._write(segment, values) for segment in self.segments)
+
+    def _write(self, segment: Segment, values: Mapping[str, Any]) -> str:
+        if segment.kind is Kind.STATIC:
+            return quote(segment.text, safe=_SAFE_IN_SEGMENT)
+        texts = [_format(parameter, values[parameter.name]) for parameter in segment.parameters]
+        text = segment.literals[0]
+        for part, literal in zip(texts, segment.literals[1:], strict=True):
+            text += part + literal
+        greedy = segment.kind is Kind.GREEDY
+        parts = text.split("/") if greedy else [text]
+        read = segment.read(text)
+        if (
+            read is None
+            or [_format(p, v) for p, v in zip(segment.parameters, read, strict=True)] != texts
+            or any(part in ("", ".", "..") for part in parts)
+            or (not greedy and "/" in text)
+        ):
+            given = ", ".join(f"{p.name}={values[p.name]!r}" for p in segment.parameters)
+            raise RouteBuildError(f"route {self.name!r} ({self.pattern}) cannot be built with {given}")
+        return quote(text, safe=_SAFE_IN_SEGMENT + "/")
+
+
+def _format(parameter: Parameter, value: Any) -> str:
+    return str(value) if parameter.converter is None else parameter.converter.format(value)
+
+
+Capture = tuple[str, int, Callable[[str], Any] | None]
+
+_NO_CAPTURE: Capture = ("", 0, None)
+
+
+def _captures(segments: tuple[Segment, ...]) -> tuple[Capture, ...] | None:
+    captures: list[Capture] = []
+    for index, segment in enumerate(segments, 1):
+        if segment.kind in (Kind.PARAMETER, Kind.TYPED):
+            name, converter = segment.parameters[0]
+            captures.append((name, index, converter.parse if converter else None))
+        elif segment.kind is not Kind.STATIC:
+            return None
+    return tuple(captures)
+
+
+def _check_methods(methods: Sequence[str] | str, pattern: str) -> tuple[str, ...]:
+    if methods == ("GET",):
+        return ("GET",)
+    given = [methods] if isinstance(methods, str) else list(methods)
+    if not given:
+        raise RouteError(f"route {pattern!r} needs a method at least")
+    for method in given:
+        if not isinstance(method, str) or not _METHOD.fullmatch(method):
+            raise RouteError(f"route {pattern!r}: {method!r} is not a request method")
+    return tuple(sorted({method.upper() for method in given}))
