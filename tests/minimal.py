@@ -6,8 +6,10 @@ It uses the standard library alone: pytest and WebTest would bring dependencies 
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import subprocess
 import sys
+from wsgiref.handlers import SimpleHandler
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
@@ -31,20 +33,12 @@ def check_dispatch() -> None:
     def hello(ctx: Context) -> str:
         return f"Hello, {ctx.get_path_params('name', '')}!"
 
-    environ: dict[str, object] = {"PATH_INFO": "/hello/core", "SCRIPT_NAME": "", "QUERY_STRING": ""}
+    environ = {"SCRIPT_NAME": "", "PATH_INFO": "/hello/core", "QUERY_STRING": ""}
     setup_testing_defaults(environ)
-    answer = []
-
-    def start_response(status: str, headers: list[tuple[str, str]], exc_info: object = None) -> object:
-        answer.append(status)
-        return None
-
-    body = validator(app)(environ, start_response)
-    try:
-        assert b"".join(body) == b"Hello, core!", body
-    finally:
-        body.close()
-    assert answer == ["200 OK"], answer
+    output = io.BytesIO()
+    SimpleHandler(io.BytesIO(), output, sys.stderr, environ).run(validator(app))
+    assert output.getvalue().startswith(b"HTTP/1.0 200 OK\r\n"), output.getvalue()
+    assert output.getvalue().endswith(b"\r\n\r\nHello, core!"), output.getvalue()
 
 
 def check_run_names_the_extra() -> None:
