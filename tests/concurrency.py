@@ -1,0 +1,127 @@
+"""Real threads and real forks for the tests: started together, joined in bounded time, never by sleeping."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+PATIENCE = 20.0
+"""Seconds after which something that should have happened never will."""
+
+
+class Task(Generic[T]):
+    """A function that runs in a thread of its own; `result()` returns or raises what it did."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function = function
+        self._value: T
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._function()
+        except BaseException as error:
+            self._error = error
+
+    @property
+    def ident(self) -> int:
+        assert self._thread.ident is not None
+        return self._thread.ident
+
+    def error(self) -> BaseException | None:
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "a thread is stuck"
+        return self._error
+
+    def result(self) -> T:
+        if (error := self.error()) is not None:
+            raise error
+        return self._value
+
+
+def together(count: int, function: Callable[[int], T]) -> list[T]:
+    """Call `function(0)` to `function(count - 1)`, each in a thread, all released at the same moment."""
+    barrier = threading.Barrier(count)
+
+    def start(number: int) -> T:
+        barrier.wait(PATIENCE)
+        return function(number)
+
+    tasks = [Task(partial(start, number)) for number in range(count)]
+    return [task.result() for task in tasks]
+
+
+def pass_gate(gate: threading.Event) -> None:
+    assert gate.wait(PATIENCE), "nobody opened the gate"
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Give way to other threads until the condition holds."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "the condition never came to hold"
+        os.sched_yield()
+
+
+@contextmanager
+def impatient_threads() -> Iterator[None]:
+    """Switch threads every microsecond, so that races show."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def in_child(function: Callable[[], Any]) -> Any:
+    """Fork, call the function in the child, and return its answer, which passes through JSON."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        # Other threads may live: that such a fork is safe is what some tests are about.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # a child that waits for a lock for ever is killed
+        try:
+            answer = {"value": function()}
+        except BaseException:
+            answer = {"error": traceback.format_exc()}
+        os.write(writing, json.dumps(answer).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        received = pipe.read()
+    assert os.waitpid(child, 0)[1] == 0, "the child died"
+    answer = json.loads(received)
+    assert "error" not in answer, answer["error"]
+    return answer["value"]
+
+
+def run_script(source: str) -> str:
+    """Run a program in a new interpreter, where warnings are errors, and return what it printed."""
+    outcome = subprocess.run(
+        [sys.executable, "-W", "error", "-c", source],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert not outcome.stderr, outcome.stderr
+    return outcome.stdout
