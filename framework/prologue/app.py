@@ -296,7 +296,7 @@ class App(Verbs):
         """Do what only some settings ask of every request."""
         if self.settings.request_timeout is not None:
             ctx._deadline = time.monotonic() + self.settings.request_timeout
-        trusted = tuple(self.settings.trusted_hosts)
+        trusted = self.settings.trusted_hosts
         if trusted:
             from prologue.request import valid_host
 
@@ -367,11 +367,9 @@ class App(Verbs):
         own = (ctx.route.target.limits if ctx.route is not None else None) or Limits()
         request = Request(ctx.environ)
         request.apply_limits(
-            Limits(
-                settings.max_body_size if own.body_size is None else own.body_size,
-                settings.max_form_memory_size if own.form_memory_size is None else own.form_memory_size,
-                settings.max_form_parts if own.form_parts is None else own.form_parts,
-            )
+            settings.max_body_size if own.body_size is None else own.body_size,
+            settings.max_form_memory_size if own.form_memory_size is None else own.form_memory_size,
+            settings.max_form_parts if own.form_parts is None else own.form_parts,
         )
         return request
 

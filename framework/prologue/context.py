@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import re
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from prologue.environment import parse_value
 from prologue.errors import AbortError, HTTPError, LifecycleError
-from prologue.results import to_response
 from prologue.response import HTML, Body, HeaderItems, Response, content_disposition
+from prologue.results import to_response
 
 if TYPE_CHECKING:
     from werkzeug.datastructures import MultiDict
@@ -348,7 +347,12 @@ class Context:
         return self.response
 
     def url_for(
-        self, name: str, parameters: dict[str, Any] | None = None, query: dict[str, Any] | None = None, /, **values: Any
+        self,
+        name: str,
+        parameters: dict[str, Any] | None = None,
+        query: dict[str, Any] | None = None,
+        /,
+        **values: Any,
     ) -> str:
         """Return the path of a named route, percent-encoded, below where the application is mounted.
 
@@ -444,32 +448,17 @@ def _typed_form(source: MultiDict[str, str], key: str, default: Any) -> Any:
     return _typed(source.get(key), default)
 
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,3})?")
-_WORDS = {
-    **dict.fromkeys(("y", "yes", "true", "1", "on"), True),
-    **dict.fromkeys(("n", "no", "false", "0", "off"), False),
-}
-
-
-def convert(text: str | None, default: T) -> T | str:
+def convert(text: str, default: T) -> T | str:
     """Return the text as the type of the default, or the default when it is not one.
 
     Args:
-        text: what the client sent; None when it sent nothing.
-        default: an int, float, bool or str decides the type; for any other type the text is returned.
-
-    Numbers are ASCII and finite; words for bool are those of the original: y, yes, true, 1, on and
-    n, no, false, 0, off, in any case.
+        text: what the client sent.
+        default: a bool, int, float or str decides the type, see
+            :func:`prologue.environment.parse_value`; with any other default the text is returned as it is.
     """
-    if text is None:
+    if not isinstance(default, (bool, int, float)):
+        return text
+    try:
+        return parse_value(text, type(default))
+    except ValueError:
         return default
-    result: Any = text
-    if isinstance(default, bool):
-        result = _WORDS.get(text.lower(), default)
-    elif isinstance(default, int):
-        result = int(text) if _INTEGER.fullmatch(text) else default
-    elif isinstance(default, float):
-        number = float(text) if _NUMBER.fullmatch(text) else math.inf
-        result = number if math.isfinite(number) else default
-    return result  # type: ignore[no-any-return]

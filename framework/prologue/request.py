@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.datastructures import FileStorage, ImmutableMultiDict, MultiDict
 from werkzeug.utils import cached_property, secure_filename
 from werkzeug.wrappers import Request as BaseRequest
 
@@ -121,14 +120,11 @@ class Request(BaseRequest):
 
     max_query_parameters = 1000
 
-    def __init__(self, environ: dict[str, Any], *, populate_request: bool = True, shallow: bool = False) -> None:
-        super().__init__(environ, populate_request=populate_request, shallow=shallow)
-
-    def apply_limits(self, limits: Limits) -> None:
+    def apply_limits(self, body_size: int, form_memory_size: int, form_parts: int) -> None:
         """Set the limits of the body; they hold when it is read."""
-        self.max_content_length = limits.body_size
-        self.max_form_memory_size = limits.form_memory_size
-        self.max_form_parts = limits.form_parts
+        self.max_content_length = body_size
+        self.max_form_memory_size = form_memory_size
+        self.max_form_parts = form_parts
 
     @cached_property
     def args(self) -> MultiDict[str, str]:
@@ -138,11 +134,11 @@ class Request(BaseRequest):
         return super().args
 
     @cached_property
-    def form(self) -> MultiDict[str, str]:
+    def form(self) -> ImmutableMultiDict[str, str]:
         """The form fields of a urlencoded or multipart body, with any method."""
         form = super().form
         parts = self.max_form_parts
-        if parts is not None and sum(len(values) for _, values in form.lists()) > parts:
+        if sum(len(values) for _, values in form.lists()) > parts:
             raise BodyTooLargeError(f"the form has more than {parts} fields (max_form_parts)")
         return form
 

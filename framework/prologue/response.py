@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from html import escape
 from http import HTTPStatus
@@ -54,8 +54,7 @@ _COOKIE_ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")
 
 # PEP 3333: these belong to the server.
 _HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers")
-    + ("transfer-encoding", "upgrade")
+    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers", "transfer-encoding", "upgrade")
 )
 
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
@@ -338,7 +337,7 @@ class Response:
 
     def delete_cookie(self, name: str, *, path: str = "/", domain: str = "", secure: bool = False) -> None:
         """Make the client forget a cookie; path and domain must be those it was set with."""
-        past = datetime(1970, 1, 1, tzinfo=timezone.utc)
+        past = datetime(1970, 1, 1, tzinfo=UTC)
         self.set_cookie(name, "", max_age=0, expires=past, path=path, domain=domain, secure=secure)
 
 
@@ -368,7 +367,7 @@ def _cookie(
     if expires is not None:
         if not isinstance(expires, datetime) or expires.tzinfo is None:
             raise HeaderError(f"cookie {name}: expires must be a datetime with a time zone, not {expires!r}")
-        parts.append(f"Expires={format_datetime(expires.astimezone(timezone.utc), usegmt=True)}")
+        parts.append(f"Expires={format_datetime(expires.astimezone(UTC), usegmt=True)}")
     if max_age is not None:
         if isinstance(max_age, timedelta):
             max_age = int(max_age.total_seconds())

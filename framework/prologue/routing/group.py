@@ -169,8 +169,8 @@ class Group(Verbs):
             raise RouteError(f"the prefix of a group starts with '/' and does not end with one: {prefix!r}")
         self.app = app
         self.parent = parent
-        self.prefix = (parent.prefix if parent else "") + ("" if prefix == "/" else prefix)
-        self.middlewares = ((*parent.middlewares,) if parent else ()) + tuple(middlewares)
+        self.prefix: str = (parent.prefix if parent else "") + ("" if prefix == "/" else prefix)
+        self.middlewares: tuple[Handler, ...] = ((*parent.middlewares,) if parent else ()) + tuple(middlewares)
         app.add_group(self)
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from enum import IntEnum
@@ -165,7 +166,7 @@ def parse_pattern(text: str, converters: Mapping[str, Converter], cache: dict[st
 
 
 def _check_order(text: str, segments: list[Segment]) -> None:
-    for segment, following in zip(segments, segments[1:], strict=False):
+    for segment, following in itertools.pairwise(segments):
         if segment.kind is Kind.GREEDY:
             raise _error(text, following.text, 0, f"nothing may follow {segment.text}, the rest of the path")
     seen: set[str] = set()

@@ -30,7 +30,7 @@ from prologue.errors import DuplicatedRouteError
 from prologue.routing.pattern import Kind, Segment
 
 if TYPE_CHECKING:
-    from prologue.routing.router import Route
+    from prologue.routing.route import Route
 
 __all__ = ["Match", "Trie"]
 
