@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping
 from enum import IntEnum
@@ -37,6 +36,9 @@ class Kind(IntEnum):
     PARAMETER = 3
     WILDCARD = 4
     GREEDY = 5
+
+
+_STATIC = Kind.STATIC
 
 
 class Parameter(NamedTuple):
@@ -152,29 +154,23 @@ def parse_pattern(text: str, converters: Mapping[str, Converter], cache: dict[st
     if not text:
         raise RouteError("a route pattern must not be empty; the root is '/'")
     segments: list[Segment] = []
-    named = False
-    for part in text.split("/"):
-        if part:
-            segment = cache.get(part)
-            if segment is None:
-                segment = cache[part] = _Parser(text, part, converters).segment()
-            named = named or segment.kind is not Kind.STATIC
-            segments.append(segment)
-    if named:
-        _check_order(text, segments)
-    return Pattern("/" + "/".join([segment.text for segment in segments]), tuple(segments))
-
-
-def _check_order(text: str, segments: list[Segment]) -> None:
-    for segment, following in itertools.pairwise(segments):
-        if segment.kind is Kind.GREEDY:
-            raise _error(text, following.text, 0, f"nothing may follow {segment.text}, the rest of the path")
-    seen: set[str] = set()
-    for segment in segments:
-        for parameter in segment.parameters:
-            if parameter.name in seen:
-                raise _error(text, segment.text, 0, f"parameter name {parameter.name!r} is used twice")
-            seen.add(parameter.name)
+    names: list[str] = []
+    greedy = ""
+    parts = list(filter(None, text.split("/")))
+    for part in parts:
+        segment = cache.get(part)
+        if segment is None:
+            segment = cache[part] = _Parser(text, part, converters).segment()
+        if greedy:
+            raise _error(text, part, 0, f"nothing may follow {greedy}, the rest of the path")
+        if segment.kind is not _STATIC:
+            greedy = part if segment.kind is Kind.GREEDY else ""
+            for parameter in segment.parameters:
+                if parameter.name in names:
+                    raise _error(text, part, 0, f"parameter name {parameter.name!r} is used twice")
+                names.append(parameter.name)
+        segments.append(segment)
+    return Pattern("/" + "/".join(parts), tuple(segments))
 
 
 def _error(text: str, part: str, offset: int, message: str) -> RouteError:

@@ -29,24 +29,11 @@ class Route:
         expression: the compiled regular expression, or None for a pattern.
         captures: (name, index of the segment, converter's function or None) of each parameter, when every
             segment is text or one parameter; None when :meth:`read` must be called.
-        plain: 1 or 2 when there are that many captures, none of them converted, else 0; they then stand in
-            ``first_name``, ``first_index``, ``second_name`` and ``second_index`` too.
+        plain: 0 to 3 when there are that many captures and none is converted; else -1.
+        layout: name and index of each capture in one flat tuple, which the lookup unpacks when ``plain`` says so.
     """
 
-    __slots__ = (
-        "captures",
-        "expression",
-        "first_index",
-        "first_name",
-        "methods",
-        "name",
-        "pattern",
-        "plain",
-        "second_index",
-        "second_name",
-        "segments",
-        "target",
-    )
+    __slots__ = ("captures", "expression", "layout", "methods", "name", "pattern", "plain", "segments", "target")
 
     def __init__(
         self,
@@ -65,13 +52,7 @@ class Route:
         else:
             self.pattern = pattern.text
             self.segments = pattern.segments
-        self.captures = _captures(self.segments)
-        captures = self.captures or ()
-        converted = any(parse is not None for _, _, parse in captures)
-        self.plain = 0 if converted or len(captures) > 2 else len(captures)
-        (self.first_name, self.first_index, _), (self.second_name, self.second_index, _) = (
-            *captures, _NO_CAPTURE, _NO_CAPTURE
-        )[:2]  # fmt: skip
+        self.captures, self.layout, self.plain = _captures(self.segments)
         self.methods = _check_methods(methods, self.pattern)
         if name and (
             self.expression is not None
@@ -168,20 +149,28 @@ def _format(parameter: Parameter, value: Any) -> str:
     return str(value) if parameter.converter is None else parameter.converter.format(value)
 
 
+_STATIC = Kind.STATIC
+
 Capture = tuple[str, int, Callable[[str], Any] | None]
 
-_NO_CAPTURE: Capture = ("", 0, None)
 
-
-def _captures(segments: tuple[Segment, ...]) -> tuple[Capture, ...] | None:
+def _captures(segments: tuple[Segment, ...]) -> tuple[tuple[Capture, ...] | None, tuple[Any, ...], int]:
+    """Return what ``captures``, ``layout`` and ``plain`` hold for the segments of a route."""
     captures: list[Capture] = []
+    plain = True
     for index, segment in enumerate(segments, 1):
-        if segment.kind in (Kind.PARAMETER, Kind.TYPED):
-            name, converter = segment.parameters[0]
-            captures.append((name, index, converter.parse if converter else None))
-        elif segment.kind is not Kind.STATIC:
-            return None
-    return tuple(captures)
+        if segment.kind is _STATIC:
+            continue
+        if segment.kind is not Kind.PARAMETER and segment.kind is not Kind.TYPED:
+            return None, (), -1
+        name, converter = segment.parameters[0]
+        plain = plain and converter is None
+        captures.append((name, index, converter.parse if converter else None))
+    if not captures:
+        return (), (), 0
+    if not plain or len(captures) > 3:
+        return tuple(captures), (), -1
+    return tuple(captures), tuple([part for name, index, _ in captures for part in (name, index)]), len(captures)
 
 
 def _check_methods(methods: Sequence[str] | str, pattern: str) -> tuple[str, ...]:
