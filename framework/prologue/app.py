@@ -300,7 +300,7 @@ class App(Verbs):
         if trusted:
             from prologue.request import valid_host
 
-            if not valid_host(ctx.environ.get("HTTP_HOST", ""), trusted):
+            if not valid_host(ctx.environ.get("HTTP_HOST", ""), tuple(trusted)):
                 raise HTTPError(400, "the Host header names no host of this site")
 
     def _finish(self, ctx: Context, start_response: StartResponse) -> Iterable[bytes]:
