@@ -59,6 +59,7 @@ class Context(msgspec.Struct, eq=False):
     _index: int = 0
     _result: Any = None
     _response: Response | None = None
+    _completed: Response | None = None
     _request: Request | None = None
     _after: list[Callable[[], object]] | None = None
     _state: SimpleNamespace | None = None

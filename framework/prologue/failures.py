@@ -74,14 +74,16 @@ class ErrorHandlers:
         """Give an error response without a body one, by the handler of its status, else a plain page."""
         response = ctx.response
         status = response.status
-        if status < 400 or response.body or response.stream is not None:
+        if status < 400 or response.body or response.stream is not None or response is ctx._completed:
             return
+        ctx._completed = response
         for table in self._chain(ctx):
             handler = table.get(status)
             if handler is not None:
                 self._run(handler, ctx, ctx.error)
                 if ctx.response.status == 200:
                     ctx.response.status = status
+                ctx._completed = ctx.response
                 return
         response.set_body(_page(status))
 
