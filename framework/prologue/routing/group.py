@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, cast, overload
 
 from prologue.errors import RouteError
 from prologue.routing.route import Route
@@ -19,8 +19,47 @@ H = TypeVar("H", bound=Handler)
 ALL_METHODS = ("GET", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "CONNECT", "PATCH")
 
 
+class _Verb(Protocol):
+    """A method of :class:`Verbs`, bound: call it with a handler, or use what it returns as a decorator."""
+
+    @overload
+    def __call__(
+        self,
+        pattern: str | re.Pattern[str],
+        handler: None = None,
+        name: str = "",
+        middlewares: Iterable[Handler] = (),
+        limits: Any = None,
+    ) -> Callable[[H], H]: ...
+
+    @overload
+    def __call__(
+        self,
+        pattern: str | re.Pattern[str],
+        handler: H,
+        name: str = "",
+        middlewares: Iterable[Handler] = (),
+        limits: Any = None,
+    ) -> H: ...
+
+
+def _verb(*methods: str) -> _Verb:
+    def verb(
+        self: Verbs,
+        pattern: str | re.Pattern[str],
+        handler: Handler | None = None,
+        name: str = "",
+        middlewares: Iterable[Handler] = (),
+        limits: Any = None,
+    ) -> Any:
+        return self.route(pattern, handler, methods, name, middlewares, limits)
+
+    verb.__doc__ = f"Register a handler for {', '.join(methods)}; see :meth:`route`."
+    return cast(_Verb, verb)
+
+
 class Verbs(ABC):
-    """The verbs, on whatever can add a route: each as a decorator and as a call."""
+    """The verbs, on whatever can add a route: each as a call and as a decorator."""
 
     __slots__ = ()
 
@@ -40,22 +79,32 @@ class Verbs(ABC):
     def route(
         self,
         pattern: str | re.Pattern[str],
-        handler: None = None,
+        handler: H,
         methods: Sequence[str] = ("GET",),
-        **options: Any,
-    ) -> Callable[[H], H]: ...
+        name: str = "",
+        middlewares: Iterable[Handler] = (),
+        limits: Any = None,
+    ) -> H: ...
 
     @overload
     def route(
-        self, pattern: str | re.Pattern[str], handler: H, methods: Sequence[str] = ("GET",), **options: Any
-    ) -> H: ...
+        self,
+        pattern: str | re.Pattern[str],
+        handler: None = None,
+        methods: Sequence[str] = ("GET",),
+        name: str = "",
+        middlewares: Iterable[Handler] = (),
+        limits: Any = None,
+    ) -> Callable[[H], H]: ...
 
     def route(
         self,
         pattern: str | re.Pattern[str],
         handler: Handler | None = None,
         methods: Sequence[str] = ("GET",),
-        **options: Any,
+        name: str = "",
+        middlewares: Iterable[Handler] = (),
+        limits: Any = None,
     ) -> Any:
         """Register a handler for a pattern and some methods; without a handler, return a decorator.
 
@@ -63,7 +112,9 @@ class Verbs(ABC):
             pattern: see :mod:`prologue.routing`.
             handler: takes the Context, returns the answer.
             methods: the request methods.
-            options: ``name``, ``middlewares`` and ``limits``, as for ``add_route``.
+            name: for ``url_for``.
+            middlewares: run for this route alone.
+            limits: what a body may cost, in place of the settings.
 
         Returns:
             The handler, unchanged; or a decorator that returns it.
@@ -74,50 +125,21 @@ class Verbs(ABC):
         """
 
         def register(function: H) -> H:
-            self.add_route(pattern, function, methods, **options)
+            self.add_route(pattern, function, methods, name, middlewares, limits)
             return function
 
         return register if handler is None else register(handler)
 
-    def get(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
-        """Register a handler for GET, which answers HEAD too; see :meth:`route`."""
-        return self.route(pattern, handler, ("GET",), **options)
-
-    def head(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
-        """Register a handler for HEAD; see :meth:`route`."""
-        return self.route(pattern, handler, ("HEAD",), **options)
-
-    def post(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
-        """Register a handler for POST; see :meth:`route`."""
-        return self.route(pattern, handler, ("POST",), **options)
-
-    def put(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
-        """Register a handler for PUT; see :meth:`route`."""
-        return self.route(pattern, handler, ("PUT",), **options)
-
-    def patch(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
-        """Register a handler for PATCH; see :meth:`route`."""
-        return self.route(pattern, handler, ("PATCH",), **options)
-
-    def delete(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
-        """Register a handler for DELETE; see :meth:`route`."""
-        return self.route(pattern, handler, ("DELETE",), **options)
-
-    def options(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
-        """Register a handler for OPTIONS, in place of the automatic answer; see :meth:`route`."""
-        return self.route(pattern, handler, ("OPTIONS",), **options)
-
-    def trace(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
-        """Register a handler for TRACE; see :meth:`route`."""
-        return self.route(pattern, handler, ("TRACE",), **options)
-
-    def connect(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
-        """Register a handler for CONNECT; see :meth:`route`."""
-        return self.route(pattern, handler, ("CONNECT",), **options)
-
-    def all(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
-        """Register a handler for every method of the original's list; see :meth:`route`."""
-        return self.route(pattern, handler, ALL_METHODS, **options)
+    get = _verb("GET")
+    head = _verb("HEAD")
+    post = _verb("POST")
+    put = _verb("PUT")
+    patch = _verb("PATCH")
+    delete = _verb("DELETE")
+    options = _verb("OPTIONS")
+    trace = _verb("TRACE")
+    connect = _verb("CONNECT")
+    all = _verb(*ALL_METHODS)
 
 
 class _Owner(Protocol):
