@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from prologue.lifecycle import single_flight
+
 T = TypeVar("T")
 
 PATIENCE = 20.0
@@ -76,6 +78,11 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "the condition never came to hold"
         os.sched_yield()
+
+
+def until_waiting(count: int) -> None:
+    """Give way until so many threads wait for a value that another thread makes."""
+    until(lambda: len(single_flight._wait_graph._waiting) == count)
 
 
 @contextmanager

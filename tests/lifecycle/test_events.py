@@ -9,7 +9,15 @@ import pytest
 
 from prologue.errors import LazyCycleError, LifecycleError
 from prologue.lifecycle import Lifecycle, ShutdownManager
-from tests.concurrency import Task, impatient_threads, in_child, pass_gate, run_script, together, until
+from tests.concurrency import (
+    Task,
+    impatient_threads,
+    in_child,
+    pass_gate,
+    run_script,
+    together,
+    until_waiting,
+)
 
 
 def fail(error: BaseException) -> None:
@@ -102,11 +110,9 @@ def test_a_failure_reaches_every_caller_and_the_next_goes_on_with_the_handler_th
     lifecycle.on_startup(second)
     lifecycle.on_startup(partial(called.append, "third"))
 
-    from prologue.lifecycle.single_flight import _wait_graph
-
     tasks = [Task(lifecycle.startup) for _ in range(3)]
     pass_gate(begun)
-    until(lambda: len(_wait_graph._waiting) == 2)
+    until_waiting(2)
     gate.set()
 
     errors = {task.error() for task in tasks}
@@ -355,6 +361,21 @@ def test_shutdown_takes_back_what_startup_registered_for_the_exit(monkeypatch: p
     assert registered == [lifecycle.shutdown]
     lifecycle.shutdown()
     assert registered == []
+
+
+def test_a_child_of_a_process_that_has_not_started_runs_all_that_was_declared() -> None:
+    lifecycle = Lifecycle()
+    called: list[str] = []
+    lifecycle.on_startup(partial(called.append, "startup"))
+    lifecycle.on_shutdown(partial(called.append, "shutdown"))
+
+    def child() -> object:
+        lifecycle.startup()
+        lifecycle.shutdown()
+        return called
+
+    assert [in_child(child), in_child(child)] == [["startup", "shutdown"]] * 2
+    assert not lifecycle.started
 
 
 def test_a_child_starts_over() -> None:

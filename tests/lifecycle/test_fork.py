@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import weakref
 
@@ -170,7 +171,21 @@ def test_what_was_abandoned_is_not_finalized_when_the_interpreter_ends(abandoned
     assert run_script(script) == output
 
 
-def test_ctypes_is_imported_only_at_the_exit_of_a_child_that_abandoned_something() -> None:
+def test_at_exit_only_what_was_abandoned_is_given_a_reference_too_many() -> None:
+    def child() -> list[int]:
+        guard._abandoned.clear()
+        counts = [sys.getrefcount(guard._abandoned)]
+        guard._leave_abandoned_unfinalized()
+        counts.append(sys.getrefcount(guard._abandoned))
+        abandon("connection")
+        guard._leave_abandoned_unfinalized()
+        counts.append(sys.getrefcount(guard._abandoned))
+        return [count - counts[0] for count in counts]
+
+    assert in_child(child) == [0, 0, 1]
+
+
+def test_importing_does_not_import_ctypes() -> None:
     script = "import sys, prologue.lifecycle, prologue.lazy; print('ctypes' in sys.modules)"
     assert run_script(script) == "False\n"
 

@@ -10,7 +10,7 @@ import pytest
 from prologue.errors import LazyCycleError
 from prologue.lifecycle import MISSING, Missing, SingleFlight
 from prologue.lifecycle import single_flight as module
-from tests.concurrency import Task, impatient_threads, in_child, pass_gate, together, until
+from tests.concurrency import Task, impatient_threads, in_child, pass_gate, together, until, until_waiting
 
 
 class Store:
@@ -42,10 +42,6 @@ class Store:
         with self.flight.lock:
             self.values.pop(key, None)
             self.flight.forget(key)
-
-
-def waiting() -> int:
-    return len(module._wait_graph._waiting)
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +77,7 @@ def test_threads_that_ask_during_the_run_wait_for_it() -> None:
     tasks = [Task(lambda: store.get(make)) for _ in range(4)]
     for _ in tasks:
         store.asked.acquire()
-    until(lambda: waiting() == 3)
+    until_waiting(3)
     gate.set()
 
     assert [task.result() for task in tasks] == ["value"] * 4
@@ -337,7 +333,7 @@ def test_a_circle_across_threads_names_what_each_thread_began_on_the_way() -> No
 
     def make_b() -> object:
         begun.wait(10)
-        until(lambda: waiting() == 1)
+        until_waiting(1)
         return a.get(lambda: "unused")
 
     first, second = Task(lambda: a.get(make_a)), Task(lambda: b.get(make_b))
@@ -353,7 +349,7 @@ def test_values_that_need_the_same_third_are_no_circle() -> None:
     stores = [Store("a"), Store("b")]
 
     def make_shared() -> object:
-        until(lambda: waiting() == 1)
+        until_waiting(1)
         return "value"
 
     def get(number: int) -> object:
@@ -403,7 +399,7 @@ def test_an_interrupted_wait_leaves_nothing_behind(monkeypatch: pytest.MonkeyPat
         patch.setattr(threading.Event, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.get(make)
-    assert waiting() == 0
+    assert module._wait_graph._waiting == {}
     gate.set()
     assert task.result() == "value"
 
@@ -429,7 +425,7 @@ def test_a_run_of_another_thread_is_forgotten_in_the_child() -> None:
     tasks = [Task(lambda: store.get(make)) for _ in range(2)]
     for _ in tasks:
         store.asked.acquire()
-    until(lambda: waiting() == 1)
+    until_waiting(1)
     assert in_child(child) == ["child", True, True]
     gate.set()
     assert [task.result() for task in tasks] == ["parent"] * 2
@@ -468,7 +464,7 @@ def test_a_run_that_forks_goes_on_in_the_child() -> None:
 
     def fork() -> object:
         tasks.append(Task(lambda: store.get(lambda: "unused")))
-        until(lambda: waiting() == 1)
+        until_waiting(1)
         event = module._wait_graph._waiting[tasks[0].ident].done
         assert event is not None
         tasks.append(Task(lambda: hold(event)))
