@@ -14,10 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import prologue
+
 PATIENCE = 20.0
 """Seconds after which something that should have happened never will."""
 
-ROOT = Path(__file__).parents[2]
+_PATHS = (str(Path(__file__).parents[2]), str(Path(prologue.__file__).parents[1]))
 PAYLOAD = bytes(range(256)) * 12_000  # 3,072,000 bytes: many times a socket's buffer
 
 _LISTENING = re.compile(r"(?:Listening at:|Running on) http://127\.0\.0\.1:([0-9]+)")
@@ -38,14 +40,13 @@ class Server:
         payload = directory / "payload.bin"
         payload.write_bytes(PAYLOAD)
         inherited = {name: value for name, value in os.environ.items() if name not in ("PORT", "WEB_CONCURRENCY")}
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", *command],
                 cwd=directory,
                 env={
                     **inherited,
-                    "PYTHONPATH": os.pathsep.join(paths),
+                    "PYTHONPATH": os.pathsep.join(_PATHS),
                     "PYTHONUNBUFFERED": "1",
                     "EVENTS": str(self._events),
                     "GATE": str(self.gate),
