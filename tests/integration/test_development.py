@@ -1,0 +1,53 @@
+"""The development server, as `app.run()` starts it in debug."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from tests.integration.conftest import Start
+from tests.integration.servers import embedded
+
+
+def test_the_development_server_serves_and_shows_errors(start: Start) -> None:
+    server = start(embedded("app.run(port=0, use_reloader=False, workers=3)"), DEBUG="yes")
+    assert server.get("/stream")[0] == 200
+    status, body = server.get("/error")
+    assert status == 500
+    assert b"ValueError: wrong on purpose" in body
+    assert b"debugger" not in body.lower()
+    assert server.get("/?__debugger__=yes&cmd=resource&f=debugger.js")[0] == 404
+
+    assert server.stop(signal.SIGINT) == 0
+    assert [event for event, _ in server.events()] == ["startup", "shutdown"]
+
+
+PROGRAM = """\
+from tests.integration.application import app
+
+app.get("/version", lambda ctx: "VERSION")
+
+if __name__ == "__main__":
+    app.run(port=0)
+"""
+
+
+def test_a_changed_source_is_loaded_again(start: Start, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.replace("VERSION", "1"))
+    server = start([str(program)], DEBUG="yes")
+    assert server.get("/version") == (200, b"1")
+
+    program.write_text(PROGRAM.replace("VERSION", "2.0"))
+    server.until(lambda: server.get("/version") == (200, b"2.0"))
+
+    first, second = server.pids("startup")
+    assert first != second
+    assert server.pids("shutdown") == [first]
+
+
+def test_the_port_of_another_program_is_told(start: Start) -> None:
+    first = start(embedded())
+    second = start(embedded(f"app.run(port={first.port}, use_reloader=False)"), listens=False, DEBUG="yes")
+    assert second.wait() == 1
+    assert f"Port {first.port} is in use by another program" in second.log()
