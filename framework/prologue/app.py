@@ -50,6 +50,19 @@ class Endpoint:
         return f"{handler.__module__}.{getattr(handler, '__qualname__', handler)}"
 
 
+class Mount:
+    """The handler that hands a request on to another WSGI application."""
+
+    __slots__ = ("application", "depth")
+
+    def __init__(self, application: WSGIApplication, depth: int) -> None:
+        self.application = application
+        self.depth = depth
+
+    def __call__(self, ctx: Context) -> Response:
+        return response_of(self.application, _shift(ctx.environ, self.depth))
+
+
 class App(Verbs):
     """A WSGI application.
 
@@ -200,11 +213,7 @@ class App(Verbs):
         Raises:
             RouteError: the prefix is wrong or taken.
         """
-        depth = len([part for part in prefix.split("/") if part])
-
-        def mounted(ctx: Context) -> Response:
-            return response_of(application, _shift(ctx.environ, depth))
-
+        mounted = Mount(application, len([part for part in prefix.split("/") if part]))
         methods = (*ALL_METHODS, "HEAD")
         self.add_route(prefix, mounted, methods, name)
         self.add_route(f"{prefix}/*$", mounted, methods)

@@ -161,14 +161,17 @@ def test_a_startup_handler_after_startup_is_an_error() -> None:
         lifecycle.on_startup(fail)  # type: ignore[type-var]
 
 
-def test_startup_after_shutdown_is_an_error() -> None:
+@pytest.mark.parametrize("started", [True, False])
+def test_startup_after_shutdown_is_an_error(started: bool) -> None:
     lifecycle = Lifecycle()
+    if started:
+        lifecycle.startup()
     lifecycle.shutdown()
     with pytest.raises(LifecycleError, match=r"^startup is not possible any more"):
         lifecycle.startup()
     with pytest.raises(LifecycleError, match="comes too late"):
         lifecycle.on_startup(lambda: None)
-    assert not lifecycle.started
+    assert lifecycle.started is started
 
 
 def test_shutdown_during_startup_ends_it() -> None:

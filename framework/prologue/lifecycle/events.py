@@ -119,13 +119,13 @@ class Lifecycle:
             LazyCycleError: a startup handler calls ``startup()``, as a request to the application does.
             Exception: what a handler raises.
         """
-        if not self.started:
+        if not self.started or self._stopping:
             self._flight.run(
                 None, "startup", find=self._find, make=self._start, keep=_nothing, discard=_nothing
             )
 
     def _find(self) -> Missing | None:
-        return None if self.started else MISSING
+        return None if self.started and not self._stopping else MISSING
 
     def _start(self) -> None:
         while (handler := self._next_startup_handler()) is not None:
