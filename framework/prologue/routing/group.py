@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
 from prologue.errors import RouteError
 from prologue.routing.route import Route
@@ -14,6 +14,7 @@ __all__ = ["ALL_METHODS", "Group", "Verbs"]
 
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
+RoutePattern: TypeAlias = "str | re.Pattern[str]"
 
 #: What ``all`` registers, as the original does.
 ALL_METHODS = ("GET", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "CONNECT", "PATCH")
@@ -27,7 +28,7 @@ class Verbs(ABC):
     @abstractmethod
     def add_route(
         self,
-        pattern: str | re.Pattern[str],
+        pattern: RoutePattern,
         handler: Handler,
         methods: Sequence[str] = ("GET",),
         name: str = "",
@@ -38,21 +39,17 @@ class Verbs(ABC):
 
     @overload
     def route(
-        self,
-        pattern: str | re.Pattern[str],
-        handler: None = None,
-        methods: Sequence[str] = ("GET",),
-        **options: Any,
+        self, pattern: RoutePattern, handler: None = None, methods: Sequence[str] = ("GET",), **options: Any
     ) -> Callable[[H], H]: ...
 
     @overload
     def route(
-        self, pattern: str | re.Pattern[str], handler: H, methods: Sequence[str] = ("GET",), **options: Any
+        self, pattern: RoutePattern, handler: H, methods: Sequence[str] = ("GET",), **options: Any
     ) -> H: ...
 
     def route(
         self,
-        pattern: str | re.Pattern[str],
+        pattern: RoutePattern,
         handler: Handler | None = None,
         methods: Sequence[str] = ("GET",),
         **options: Any,
@@ -79,43 +76,103 @@ class Verbs(ABC):
 
         return register if handler is None else register(handler)
 
-    def get(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+    @overload
+    def get(self, pattern: RoutePattern, handler: None = None, **options: Any) -> Callable[[H], H]: ...
+
+    @overload
+    def get(self, pattern: RoutePattern, handler: H, **options: Any) -> H: ...
+
+    def get(self, pattern: RoutePattern, handler: Any = None, **options: Any) -> Any:
         """Register a handler for GET, which answers HEAD too; see :meth:`route`."""
         return self.route(pattern, handler, ("GET",), **options)
 
-    def head(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+    @overload
+    def head(self, pattern: RoutePattern, handler: None = None, **options: Any) -> Callable[[H], H]: ...
+
+    @overload
+    def head(self, pattern: RoutePattern, handler: H, **options: Any) -> H: ...
+
+    def head(self, pattern: RoutePattern, handler: Any = None, **options: Any) -> Any:
         """Register a handler for HEAD; see :meth:`route`."""
         return self.route(pattern, handler, ("HEAD",), **options)
 
-    def post(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+    @overload
+    def post(self, pattern: RoutePattern, handler: None = None, **options: Any) -> Callable[[H], H]: ...
+
+    @overload
+    def post(self, pattern: RoutePattern, handler: H, **options: Any) -> H: ...
+
+    def post(self, pattern: RoutePattern, handler: Any = None, **options: Any) -> Any:
         """Register a handler for POST; see :meth:`route`."""
         return self.route(pattern, handler, ("POST",), **options)
 
-    def put(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+    @overload
+    def put(self, pattern: RoutePattern, handler: None = None, **options: Any) -> Callable[[H], H]: ...
+
+    @overload
+    def put(self, pattern: RoutePattern, handler: H, **options: Any) -> H: ...
+
+    def put(self, pattern: RoutePattern, handler: Any = None, **options: Any) -> Any:
         """Register a handler for PUT; see :meth:`route`."""
         return self.route(pattern, handler, ("PUT",), **options)
 
-    def patch(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+    @overload
+    def patch(self, pattern: RoutePattern, handler: None = None, **options: Any) -> Callable[[H], H]: ...
+
+    @overload
+    def patch(self, pattern: RoutePattern, handler: H, **options: Any) -> H: ...
+
+    def patch(self, pattern: RoutePattern, handler: Any = None, **options: Any) -> Any:
         """Register a handler for PATCH; see :meth:`route`."""
         return self.route(pattern, handler, ("PATCH",), **options)
 
-    def delete(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+    @overload
+    def delete(self, pattern: RoutePattern, handler: None = None, **options: Any) -> Callable[[H], H]: ...
+
+    @overload
+    def delete(self, pattern: RoutePattern, handler: H, **options: Any) -> H: ...
+
+    def delete(self, pattern: RoutePattern, handler: Any = None, **options: Any) -> Any:
         """Register a handler for DELETE; see :meth:`route`."""
         return self.route(pattern, handler, ("DELETE",), **options)
 
-    def options(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+    @overload
+    def options(self, pattern: RoutePattern, handler: None = None, **options: Any) -> Callable[[H], H]: ...
+
+    @overload
+    def options(self, pattern: RoutePattern, handler: H, **options: Any) -> H: ...
+
+    def options(self, pattern: RoutePattern, handler: Any = None, **options: Any) -> Any:
         """Register a handler for OPTIONS, in place of the automatic answer; see :meth:`route`."""
         return self.route(pattern, handler, ("OPTIONS",), **options)
 
-    def trace(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+    @overload
+    def trace(self, pattern: RoutePattern, handler: None = None, **options: Any) -> Callable[[H], H]: ...
+
+    @overload
+    def trace(self, pattern: RoutePattern, handler: H, **options: Any) -> H: ...
+
+    def trace(self, pattern: RoutePattern, handler: Any = None, **options: Any) -> Any:
         """Register a handler for TRACE; see :meth:`route`."""
         return self.route(pattern, handler, ("TRACE",), **options)
 
-    def connect(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+    @overload
+    def connect(self, pattern: RoutePattern, handler: None = None, **options: Any) -> Callable[[H], H]: ...
+
+    @overload
+    def connect(self, pattern: RoutePattern, handler: H, **options: Any) -> H: ...
+
+    def connect(self, pattern: RoutePattern, handler: Any = None, **options: Any) -> Any:
         """Register a handler for CONNECT; see :meth:`route`."""
         return self.route(pattern, handler, ("CONNECT",), **options)
 
-    def all(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
+    @overload
+    def all(self, pattern: RoutePattern, handler: None = None, **options: Any) -> Callable[[H], H]: ...
+
+    @overload
+    def all(self, pattern: RoutePattern, handler: H, **options: Any) -> H: ...
+
+    def all(self, pattern: RoutePattern, handler: Any = None, **options: Any) -> Any:
         """Register a handler for every method of the original's list; see :meth:`route`."""
         return self.route(pattern, handler, ALL_METHODS, **options)
 
@@ -125,7 +182,7 @@ class _Owner(Protocol):
 
     def add_route(
         self,
-        pattern: str | re.Pattern[str],
+        pattern: RoutePattern,
         handler: Handler,
         methods: Sequence[str] = ...,
         name: str = ...,
@@ -182,7 +239,7 @@ class Group(Verbs):
 
     def add_route(
         self,
-        pattern: str | re.Pattern[str],
+        pattern: RoutePattern,
         handler: Handler,
         methods: Sequence[str] = ("GET",),
         name: str = "",
