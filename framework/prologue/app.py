@@ -271,7 +271,7 @@ class App(Verbs):
                 self._route(ctx)
             # PERF: plain text and JSON, without a header set before, need no Response object: it would add
             # half to the cost of a request.
-            if ctx._response is None and ctx._after is None:
+            if ctx._response is None and not ctx._after:
                 result = ctx._result
                 kind = type(result)
                 if kind is str:
@@ -365,7 +365,9 @@ class App(Verbs):
 
         settings = self.settings
         own = (ctx.route.target.limits if ctx.route is not None else None) or Limits()
-        request = Request(ctx.environ)
+        # The request is given the list and not the Context: a cycle of the two would wait for the collector.
+        ctx._after = [] if ctx._after is None else ctx._after
+        request = Request(ctx.environ, ctx._after.append)
         request.apply_limits(
             settings.max_body_size if own.body_size is None else own.body_size,
             settings.max_form_memory_size if own.form_memory_size is None else own.form_memory_size,
