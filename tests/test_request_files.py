@@ -12,6 +12,7 @@ import pytest
 from webtest import TestApp
 
 from prologue import App, Context, Limits, Request
+from prologue.request import safe_name
 
 FILES = [("first", "a.txt", b"a" * 10), ("second", "b.txt", b"b" * 600_000)]
 
@@ -79,3 +80,29 @@ def test_a_request_is_freed_without_the_collector() -> None:
         assert requests[0]() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("sent", "safe"),
+    [
+        ("tea.txt", "tea.txt"),
+        ("two cups.txt", "two_cups.txt"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\papers\\tea.txt", "tea.txt"),
+        ("r\xe9sum\xe9.tar.gz", "resume.tar.gz"),
+        ("Таблица 1.csv", "1.csv"),
+        ("Таблица.csv", "upload.csv"),
+        ("Таблица", "upload"),
+        ("чай.Таблица", "upload"),
+        (".htaccess", "htaccess"),
+        ("...", "upload"),
+        ("..", "upload"),
+        ("", "upload"),
+        ("/", "upload"),
+        ("con.txt", "_con.txt"),
+        ("\ud800.txt", "upload.txt"),
+        ("a" * 200 + ".txt", "a" * 116 + ".txt"),
+    ],
+)
+def test_a_safe_name_is_one_component_and_keeps_the_extension(sent: str, safe: str) -> None:
+    assert safe_name(sent) == safe

@@ -107,7 +107,13 @@ class UploadFile:
 
 def safe_name(name: str) -> str:
     """Return a file name that is one safe component on every system, never empty, 120 characters at the most."""
-    safe = secure_filename(name.encode("utf-8", "replace").decode("utf-8"))[-120:].lstrip("._")
+    base = re.split(r"[/\\]", name)[-1].encode("utf-8", "replace").decode("utf-8")
+    safe = secure_filename(base)
+    stem = base.rpartition(".")[0]
+    if stem and not secure_filename(stem):
+        # A name without a single Latin letter: what is left of it is the extension alone.
+        safe = f"upload.{safe}"
+    safe = safe[-120:].strip("._")
     stem = safe.split(".")[0].upper()
     if re.fullmatch(r"CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9]", stem):
         safe = f"_{safe}"
