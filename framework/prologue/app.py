@@ -176,7 +176,7 @@ class App(Verbs):
         self.router.register_converter(name, parse, format)
 
     def register_error_handler(self, error: Any, handler: Handler, *, group: Group | None = None) -> None:
-        """Handle a status, an exception class, or a set, list or tuple of these.
+        """Handle a status, an exception class, or several of these: a set, a list, ``range(400, 500)``.
 
         Args:
             error: a status from 400 to 599 is handled where a response has it and no body; an exception class
