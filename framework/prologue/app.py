@@ -282,7 +282,7 @@ class App(Verbs):
             # half to the cost of a request. f"{n}" takes 40 % of the time of str(n).
             content_type = None
             body = b""
-            if ctx._response is None and ctx._after is None and environ["REQUEST_METHOD"] != "HEAD":
+            if ctx._response is None and not ctx._after and environ["REQUEST_METHOD"] != "HEAD":
                 result = ctx._result
                 kind = type(result)
                 if kind is str:
@@ -377,7 +377,9 @@ class App(Verbs):
 
         settings = self.settings
         own = (ctx.route.target.limits if ctx.route is not None else None) or Limits()
-        request = Request(ctx.environ)
+        # The request is given the list and not the Context: a cycle of the two would wait for the collector.
+        ctx._after = [] if ctx._after is None else ctx._after
+        request = Request(ctx.environ, ctx._after.append)
         request.apply_limits(
             settings.max_body_size if own.body_size is None else own.body_size,
             settings.max_form_memory_size if own.form_memory_size is None else own.form_memory_size,

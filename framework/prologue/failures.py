@@ -50,7 +50,7 @@ class ErrorHandlers:
             TypeError: ``error`` is neither; or the handler takes neither one nor two arguments.
         """
         takes_error = _takes_error(handler)
-        for one in error if isinstance(error, (set, frozenset, list, tuple)) else (error,):
+        for one in error if isinstance(error, Iterable) else (error,):
             is_status = isinstance(one, int) and 400 <= one <= 599
             if not is_status and not (isinstance(one, type) and issubclass(one, Exception)):
                 raise TypeError(f"an error handler is for a status from 400 to 599 or an Exception class, not {one!r}")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from werkzeug.datastructures import FileStorage, ImmutableMultiDict, MultiDict
 from werkzeug.utils import cached_property, secure_filename
 from werkzeug.wrappers import Request as BaseRequest
 
 from prologue.errors import BodyTooLargeError, HTTPError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["Limits", "Request", "UploadFile", "safe_name", "valid_host"]
 
@@ -103,7 +107,13 @@ class UploadFile:
 
 def safe_name(name: str) -> str:
     """Return a file name that is one safe component on every system, never empty, 120 characters at the most."""
-    safe = secure_filename(name.encode("utf-8", "replace").decode("utf-8"))[-120:].lstrip("._")
+    base = re.split(r"[/\\]", name)[-1].encode("utf-8", "replace").decode("utf-8")
+    safe = secure_filename(base)
+    stem = base.rpartition(".")[0]
+    if stem and not secure_filename(stem):
+        # A name without a single Latin letter: what is left of it is the extension alone.
+        safe = f"upload.{safe}"
+    safe = safe[-120:].strip("._")
     stem = safe.split(".")[0].upper()
     if re.fullmatch(r"CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9]", stem):
         safe = f"_{safe}"
@@ -119,6 +129,33 @@ class Request(BaseRequest):
     """
 
     max_query_parameters = 1000
+
+    def __init__(
+        self, environ: WSGIEnvironment, at_end: Callable[[Callable[[], object]], object] | None = None
+    ) -> None:
+        """Make a request.
+
+        Args:
+            environ: the WSGI environment.
+            at_end: takes a function to call at the end of the request; default None: the files of a form
+                stay open until they are closed by hand, with ``close``.
+        """
+        # Not in its own environ: the cycle would wait for the collector.
+        super().__init__(environ, populate_request=False)
+        self._at_end = at_end
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        # werkzeug's hook for the stream of each uploaded file; on a broken form it is the only trace of it.
+        stream = super()._get_file_stream(total_content_length, content_type, filename, content_length)
+        if self._at_end is not None:
+            self._at_end(stream.close)
+        return stream
 
     def apply_limits(self, body_size: int, form_memory_size: int, form_parts: int) -> None:
         """Set the limits of the body; they hold when it is read."""

@@ -47,13 +47,13 @@ def send(response: Response, ctx: Context, start_response: Callable[..., Any]) -
         raise
     if bodiless or environ["REQUEST_METHOD"] == "HEAD":
         _close(stream)
-        return () if ctx._after is None else ClosingBody((), ctx)
+        return () if not ctx._after else ClosingBody((), ctx)
     if stream is None:
         body = response.body
         chunks = [body] if body else []
-        return chunks if ctx._after is None else ClosingBody(chunks, ctx)
+        return chunks if not ctx._after else ClosingBody(chunks, ctx)
     if isinstance(stream, FileBody) and "wsgi.file_wrapper" in environ:
-        if ctx._after is not None:
+        if ctx._after:
             stream.on_close = lambda: run_callbacks(ctx)
         wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](stream, 64 * 1024)
         return wrapped

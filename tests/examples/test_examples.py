@@ -1,0 +1,159 @@
+"""Every example runs: each is called through WebTest, which checks the protocol."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+from prologue.errors import SettingsError
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def example(name: str) -> Any:
+    """Import an example anew, so that no test sees what another has left in it."""
+    return importlib.reload(importlib.import_module(f"examples.{name}.app"))
+
+
+def client_of(application: Callable[..., Any]) -> TestApp:
+    return TestApp(application, lint=True)
+
+
+def test_every_example_has_a_test() -> None:
+    folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir() and not path.name.startswith("_")}
+    tests = {name.removeprefix("test_").partition("__")[0] for name in globals() if name.startswith("test_")}
+    assert folders - tests == set()
+    assert all((EXAMPLES / folder / "app.py").is_file() for folder in folders)
+
+
+def test_hello() -> None:
+    client = client_of(example("hello").app)
+    start = client.get("/")
+    for link in ("World", "/square/12", "/echo"):
+        assert start.click(href=link).status_int == 200
+    assert start.click(href="/square/12").json == {"number": 12, "square": 144}
+    assert start.click(href="/echo").json == {"words": ["tea", "чай"]}
+    form = start.form
+    form["name"] = "<World>"
+    assert "Hello, &lt;World&gt;!" in form.submit().text
+    for path in ("/nowhere", "/square/twelve"):
+        missing = client.get(path, status=404)
+        assert f"<code>{path}</code> is not a route" in missing.text
+        assert missing.click(href="^/$").status_int == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/users/me", {"route": "text", "user": "/users/1"}),
+        ("/users/42", {"route": "a typed parameter", "id": 42}),
+        ("/img-7.png", {"route": "text around a parameter", "n": 7}),
+        ("/img-7.jpg", {"route": "a parameter", "name": "img-7.jpg"}),
+        ("/about", {"route": "a parameter", "name": "about"}),
+        ("/files/2026/report.pdf", {"route": "the rest of the path", "rest": "2026/report.pdf"}),
+    ],
+)
+def test_optimized_routing(path: str, answer: dict[str, object]) -> None:
+    assert client_of(example("optimized_routing").app).get(path).json == answer
+
+
+def test_optimized_routing__lists_its_routes_and_knows_no_others() -> None:
+    client = client_of(example("optimized_routing").app)
+    assert len(client.get("/").json["routes"]) == 6
+    client.get("/users/me/more", status=404)
+
+
+def test_lazy_loading() -> None:
+    module = example("lazy_loading")
+    client = client_of(module.app)
+    assert client.get("/").json["loaded"] == []
+    threads = [threading.Thread(target=client_of(module.app).get, args=("/summary",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert client.get("/summary").text == "3 words"
+    assert client.get("/words/reduce").json == {"places": [0, 2]}
+    assert client.get("/").json["loaded"] == ["summary", "index"]
+
+
+def test_groups() -> None:
+    client = client_of(example("groups").app)
+    assert "X-Api-Version" not in client.get("/").headers
+    answer = client.get("/api/articles/7")
+    assert (answer.json, answer.headers["X-Api-Version"]) == ({"id": 7}, "1")
+    token = {"Authorization": "Bearer secret-of-the-editor"}
+    assert client.get("/api/admin/whoami", headers=token).json == {"user": "editor"}
+
+
+def test_groups__errors_under_api_are_json() -> None:
+    client = client_of(example("groups").app)
+    assert client.get("/api/articles/700", status=404).json == {"error": "no article 700"}
+    assert client.get("/api/nowhere", status=404).json == {"error": "no such address"}
+    refused = client.get("/api/admin/whoami", status=401)
+    assert (refused.json, refused.headers["WWW-Authenticate"]) == ({"error": "a token is needed"}, "Bearer")
+    assert client.get("/nowhere", status=404).content_type == "text/html"
+
+
+def test_uploads() -> None:
+    module = example("uploads")
+    client = client_of(module.app)
+    client.get("/files/tea.txt", status=404)
+    sent = client.post("/files", upload_files=[("file", "../../tea.txt", b"one cup")], status=303)
+    assert "tea.txt" in sent.follow().text
+    assert [path.name for path in module.app.resources["directory"].iterdir()] == ["tea.txt"]
+    file = client.get("/files/tea.txt")
+    assert file.body == b"one cup"
+    assert file.headers["Content-Disposition"] == 'attachment; filename="tea.txt"'
+    client.post("/files", upload_files=[("file", "tea.txt", b"another")], status=409)
+    client.post("/files", upload_files=[("file", "large.bin", bytes(1_000_001))], status=413)
+    client.post("/files", {"text": "no file"}, status=400)
+    directory = module.app.resources["directory"]
+    module.app.lifecycle.shutdown()
+    assert not directory.exists()
+
+
+def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PROLOGUE", "PROLOGUE_PORT", "PROLOGUE_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    shown = client_of(example("settings").app).get("/").json
+    assert shown == {
+        "app_name": "shop",
+        "address": "127.0.0.1",
+        "port": 8081,
+        "threads": 8,
+        "currency": "EUR",
+        "page_size": 20,
+        "language": "bg",
+    }
+
+
+def test_settings__the_environment_selects_the_file_and_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROLOGUE", "production")
+    monkeypatch.setenv("PROLOGUE_PORT", "9000")
+    client = client_of(example("settings").app)
+    shown = client.get("/", headers={"Host": "shop.example"}).json
+    assert (shown["address"], shown["port"], shown["page_size"]) == ("0.0.0.0", 9000, 50)
+    client.get("/", headers={"Host": "elsewhere.example"}, status=400)
+    monkeypatch.setenv("PROLOGUE_HOST", "x")
+    with pytest.raises(SettingsError, match="PROLOGUE_HOST"):
+        example("settings")
+
+
+def test_embed() -> None:
+    module = importlib.import_module("examples.embed.app")  # Django is configured once for a process
+    ours = client_of(module.app)
+    assert ours.get("/users/7").json == {"id": 7, "url": "/users/1"}
+    assert ours.get("/legacy/a/b").text == "the old application, at /legacy, is asked for /a/b"
+    for embedding, name in ((module.in_flask, "Flask"), (module.in_django, "Django")):
+        client = client_of(embedding)
+        assert client.get("/").text == name
+        assert client.get("/prologue/users/7").json == {"id": 7, "url": "/prologue/users/1"}
+        assert "/prologue/legacy, is asked for /x" in client.get("/prologue/legacy/x").text
+        client.get("/prologue/nowhere", status=404)
