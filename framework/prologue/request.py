@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, NamedTuple
 
-from werkzeug.datastructures import FileStorage, ImmutableMultiDict, MultiDict
+from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.utils import cached_property, secure_filename
 from werkzeug.wrappers import Request as BaseRequest
+from werkzeug.wsgi import LimitedStream
 
 from prologue.errors import BodyTooLargeError, HTTPError
+from prologue.forms import FormParser
 
 __all__ = ["Limits", "Request", "UploadFile", "safe_name", "valid_host"]
 
 # RFC 3986 section 3.2.2 without user information: a name, an IPv4 or a bracketed IPv6 address, a port.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+# Windows opens a device for these, whatever the extension.
+_DEVICE = re.compile(r"(?:CON|PRN|AUX|NUL|(?:COM|LPT)[0-9])(?:\.|$)", re.IGNORECASE)
 
 
 class Limits(NamedTuple):
@@ -24,13 +31,13 @@ class Limits(NamedTuple):
 
     #: Bytes of the whole body.
     body_size: int | None = None
-    #: Bytes of form fields (not files) held in memory.
+    #: Bytes of all form fields that are no files.
     form_memory_size: int | None = None
     #: Number of fields and files.
     form_parts: int | None = None
 
 
-def valid_host(host: str, trusted: tuple[str, ...] = ()) -> bool:
+def valid_host(host: str, trusted: Sequence[str] = ()) -> bool:
     """Return whether a Host field is well formed and, when some are given, one of the trusted hosts.
 
     Args:
@@ -46,8 +53,8 @@ def valid_host(host: str, trusted: tuple[str, ...] = ()) -> bool:
         return True
     name = bare.lower().rstrip(".")
     return any(
-        name == known.lower() or (known.startswith(".") and (name.endswith(known.lower()) or name == known[1:].lower()))
-        for known in trusted
+        name == known or (known.startswith(".") and f".{name}".endswith(known))
+        for known in map(str.lower, trusted)
     )
 
 
@@ -102,10 +109,10 @@ class UploadFile:
 
 
 def safe_name(name: str) -> str:
-    """Return a file name that is one safe component on every system, never empty, 120 characters at the most."""
-    safe = secure_filename(name.encode("utf-8", "replace").decode("utf-8"))[-120:].lstrip("._")
-    stem = safe.split(".")[0].upper()
-    if re.fullmatch(r"CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9]", stem):
+    """Return a file name that is one safe component on every system, of 1 to 121 characters."""
+    # SECURITY: cut first, since to normalise a long run of combining characters takes quadratic time.
+    safe = secure_filename(name[-255:].encode("utf-8", "replace").decode("utf-8"))[-120:].lstrip("._")
+    if _DEVICE.match(safe):
         safe = f"_{safe}"
     return safe or "upload"
 
@@ -114,11 +121,16 @@ class Request(BaseRequest):
     """The request of a Context; everything but the environ is parsed on first use.
 
     Raises:
-        HTTPError: on access; 400 for a malformed part, 413 over a limit (werkzeug's own exceptions for these are
-            answered the same way).
+        HTTPError: on access; 400 for a malformed part, 413 over a limit (werkzeug's own exceptions for
+            these are answered the same way).
     """
 
     max_query_parameters = 1000
+    form_data_parser_class = FormParser
+    # A werkzeug request may have no limits; this one always has.
+    max_content_length: int = 16 * 1024 * 1024
+    max_form_memory_size: int = 500_000
+    max_form_parts: int = 1000
 
     def apply_limits(self, body_size: int, form_memory_size: int, form_parts: int) -> None:
         """Set the limits of the body; they hold when it is read."""
@@ -134,13 +146,24 @@ class Request(BaseRequest):
         return super().args
 
     @cached_property
-    def form(self) -> ImmutableMultiDict[str, str]:
-        """The form fields of a urlencoded or multipart body, with any method."""
-        form = super().form
-        parts = self.max_form_parts
-        if sum(len(values) for _, values in form.lists()) > parts:
-            raise BodyTooLargeError(f"the form has more than {parts} fields (max_form_parts)")
-        return form
+    def stream(self) -> IO[bytes]:
+        """The body to be read once, in blocks; over the limit it raises, and so it does when it is cut short.
+
+        A body without a length is empty, unless the server marks its end (``wsgi.input_terminated``), as for
+        chunked requests.
+
+        Raises:
+            BodyTooLargeError: 413, on access or on reading.
+        """
+        source = self.environ["wsgi.input"]
+        length = self.content_length if self.environ.get("CONTENT_LENGTH") else None
+        if length is not None:
+            if length > self.max_content_length:
+                raise _too_large(self.max_content_length)
+            return LimitedStream(source, length)  # type: ignore[return-value]
+        if self.environ.get("wsgi.input_terminated"):
+            return _BoundedStream(source, self.max_content_length)  # type: ignore[return-value]
+        return BytesIO()
 
     @cached_property
     def host(self) -> str:
@@ -169,7 +192,8 @@ class Request(BaseRequest):
         if subtype != "application/json" and not (
             subtype.startswith("application/") and subtype.endswith("+json")
         ):
-            raise HTTPError(415, f"the body must be application/json, not {subtype or 'without a type'}")
+            given = subtype or "without a type"
+            raise HTTPError(415, f"the body must be application/json, not {given}")
         charset = self.mimetype_params.get("charset", "utf-8").lower()
         if charset not in ("utf-8", "utf8", "us-ascii"):
             raise HTTPError(415, f"the JSON must be in UTF-8, not {charset}")
@@ -179,3 +203,18 @@ class Request(BaseRequest):
         return body
 
 
+class _BoundedStream(LimitedStream):
+    """A body of unknown length: reading more than the limit raises, instead of cutting it there."""
+
+    def __init__(self, stream: IO[bytes], limit: int) -> None:
+        super().__init__(stream, limit + 1, is_max=True)
+
+    def readinto(self, b: bytearray) -> int | None:  # type: ignore[override]
+        size = super().readinto(b)
+        if self.is_exhausted:
+            raise _too_large(self.limit - 1)
+        return size
+
+
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"the body has more than {limit} bytes (max_body_size)")
