@@ -7,9 +7,11 @@ import re
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
+from urllib.parse import parse_qsl
 
-from werkzeug.datastructures import FileStorage, MultiDict
+import msgspec
+from werkzeug.datastructures import FileStorage, ImmutableMultiDict
 from werkzeug.utils import cached_property, secure_filename
 from werkzeug.wrappers import Request as BaseRequest
 from werkzeug.wsgi import LimitedStream
@@ -24,6 +26,8 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{
 
 # Windows opens a device for these, whatever the extension.
 _DEVICE = re.compile(r"(?:CON|PRN|AUX|NUL|(?:COM|LPT)[0-9])(?:\.|$)", re.IGNORECASE)
+# RFC 9110 section 5.6.2, a token.
+_COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Limits(NamedTuple):
@@ -117,6 +121,17 @@ def safe_name(name: str) -> str:
     return safe or "upload"
 
 
+class _StrictJSON:
+    """What ``get_json`` decodes with: RFC 8259 in UTF-8 and nothing more."""
+
+    @staticmethod
+    def loads(body: bytes) -> Any:
+        try:
+            return msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError(str(error)) from error
+
+
 class Request(BaseRequest):
     """The request of a Context; everything but the environ is parsed on first use.
 
@@ -127,6 +142,7 @@ class Request(BaseRequest):
 
     max_query_parameters = 1000
     form_data_parser_class = FormParser
+    json_module = _StrictJSON  # type: ignore[assignment]  # two functions of it are used
     # A werkzeug request may have no limits; this one always has.
     max_content_length: int = 16 * 1024 * 1024
     max_form_memory_size: int = 500_000
@@ -139,11 +155,30 @@ class Request(BaseRequest):
         self.max_form_parts = form_parts
 
     @cached_property
-    def args(self) -> MultiDict[str, str]:
+    def args(self) -> ImmutableMultiDict[str, str]:
         """The query parameters; at most ``max_query_parameters`` of them, else 400."""
         if self.query_string.count(b"&") >= self.max_query_parameters:
             raise HTTPError(400, f"the query has more than {self.max_query_parameters} parameters")
-        return super().args
+        text = self.query_string.decode("utf-8", "replace")
+        return ImmutableMultiDict(parse_qsl(text, keep_blank_values=True, errors="werkzeug.url_quote"))
+
+    @cached_property
+    def cookies(self) -> ImmutableMultiDict[str, str]:
+        """The cookies, in the order they were sent; of equal names the first counts.
+
+        As browsers do (RFC 6265bis section 5.6) a semicolon always ends a cookie, quoted or not, and only
+        blanks and tabs around a name are no part of it. What has no name, or one that cannot be set, is
+        left out.
+        """
+        sent = self.environ.get("HTTP_COOKIE", "").encode("latin-1", "replace").decode("utf-8", "replace")
+        cookies = []
+        for pair in sent.split(";"):
+            name, equals, value = pair.partition("=")
+            name, value = name.strip(" \t"), value.strip(" \t")
+            if equals and _COOKIE_NAME.fullmatch(name):
+                quoted = len(value) > 1 and value[0] == value[-1] == '"'
+                cookies.append((name, value[1:-1] if quoted else value))
+        return ImmutableMultiDict(cookies)
 
     @cached_property
     def stream(self) -> IO[bytes]:
@@ -179,7 +214,7 @@ class Request(BaseRequest):
 
     @property
     def secure(self) -> bool:
-        """Whether the request came over TLS; forwarded headers count only where the server trusts the proxy."""
+        """Whether the request came over TLS; the server decides whose forwarded headers count."""
         return bool(self.environ.get("wsgi.url_scheme") == "https")
 
     def json_body(self) -> bytes:
