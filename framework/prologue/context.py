@@ -25,6 +25,9 @@ __all__ = ["Context", "convert", "switch"]
 T = TypeVar("T")
 Link = Callable[["Context"], Any]
 
+#: Characters of a number that a client sends: any 64-bit integer or float fits, and work with it stays cheap.
+_MAX_NUMBER = 25
+
 
 class Context:
     """One request's state; handlers and middlewares are handed it.
@@ -458,6 +461,8 @@ def convert(text: str, default: T) -> T | str:
     """
     if not isinstance(default, (bool, int, float)):
         return text
+    if len(text) > _MAX_NUMBER:
+        return default
     try:
         return parse_value(text, type(default))
     except ValueError:
