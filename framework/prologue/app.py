@@ -385,6 +385,8 @@ class App(Verbs):
             settings.max_form_memory_size if own.form_memory_size is None else own.form_memory_size,
             settings.max_form_parts if own.form_parts is None else own.form_parts,
         )
+        if request.mimetype == "multipart/form-data":
+            ctx.after_response(request.close)
         return request
 
     def run(self, host: str | None = None, port: int | None = None, **options: Any) -> None:

@@ -29,6 +29,9 @@ Link = Callable[["Context"], Any]
 
 _NO_PARAMS: Any = MappingProxyType({})
 
+#: Characters of a number that a client sends: any 64-bit integer or float fits, and work with it stays cheap.
+_MAX_NUMBER = 25
+
 
 class Context(msgspec.Struct, eq=False):
     """One request's state; handlers and middlewares are handed it.
@@ -439,6 +442,8 @@ def convert(text: str, default: T) -> T | str:
     """
     if not isinstance(default, (bool, int, float)):
         return text
+    if len(text) > _MAX_NUMBER:
+        return default
     try:
         return parse_value(text, type(default))
     except ValueError:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qsl
 
-from werkzeug.datastructures import FileStorage, ImmutableMultiDict, MultiDict
+import msgspec
+from werkzeug.datastructures import FileStorage, ImmutableMultiDict
 from werkzeug.utils import cached_property, secure_filename
 from werkzeug.wrappers import Request as BaseRequest
+from werkzeug.wsgi import LimitedStream
 
 from prologue.errors import BodyTooLargeError, HTTPError
+from prologue.forms import FormParser
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -22,19 +27,24 @@ __all__ = ["Limits", "Request", "UploadFile", "safe_name", "valid_host"]
 # RFC 3986 section 3.2.2 without user information: a name, an IPv4 or a bracketed IPv6 address, a port.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
+# Windows opens a device for these, whatever the extension.
+_DEVICE = re.compile(r"(?:CON|PRN|AUX|NUL|(?:COM|LPT)[0-9])(?:\.|$)", re.IGNORECASE)
+# RFC 9110 section 5.6.2, a token.
+_COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
 
 class Limits(NamedTuple):
     """What a request body may cost; None takes the application's setting."""
 
     #: Bytes of the whole body.
     body_size: int | None = None
-    #: Bytes of form fields (not files) held in memory.
+    #: Bytes of all form fields that are no files.
     form_memory_size: int | None = None
     #: Number of fields and files.
     form_parts: int | None = None
 
 
-def valid_host(host: str, trusted: tuple[str, ...] = ()) -> bool:
+def valid_host(host: str, trusted: Sequence[str] = ()) -> bool:
     """Return whether a Host field is well formed and, when some are given, one of the trusted hosts.
 
     Args:
@@ -50,8 +60,8 @@ def valid_host(host: str, trusted: tuple[str, ...] = ()) -> bool:
         return True
     name = bare.lower().rstrip(".")
     return any(
-        name == known.lower() or (known.startswith(".") and (name.endswith(known.lower()) or name == known[1:].lower()))
-        for known in trusted
+        name == known or (known.startswith(".") and f".{name}".endswith(known))
+        for known in map(str.lower, trusted)
     )
 
 
@@ -106,29 +116,46 @@ class UploadFile:
 
 
 def safe_name(name: str) -> str:
-    """Return a file name that is one safe component on every system, never empty, 120 characters at the most."""
-    base = re.split(r"[/\\]", name)[-1].encode("utf-8", "replace").decode("utf-8")
+    """Return a file name that is one safe component on every system, of 1 to 121 characters."""
+    # SECURITY: cut first, since to normalise a long run of combining characters takes quadratic time.
+    base = re.split(r"[/\\]", name)[-1][-255:].encode("utf-8", "replace").decode("utf-8")
     safe = secure_filename(base)
     stem = base.rpartition(".")[0]
     if stem and not secure_filename(stem):
         # A name without a single Latin letter: what is left of it is the extension alone.
         safe = f"upload.{safe}"
     safe = safe[-120:].strip("._")
-    stem = safe.split(".")[0].upper()
-    if re.fullmatch(r"CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9]", stem):
+    if _DEVICE.match(safe):
         safe = f"_{safe}"
     return safe or "upload"
+
+
+class _StrictJSON:
+    """What ``get_json`` decodes with: RFC 8259 in UTF-8 and nothing more."""
+
+    @staticmethod
+    def loads(body: bytes) -> Any:
+        try:
+            return msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError(str(error)) from error
 
 
 class Request(BaseRequest):
     """The request of a Context; everything but the environ is parsed on first use.
 
     Raises:
-        HTTPError: on access; 400 for a malformed part, 413 over a limit (werkzeug's own exceptions for these are
-            answered the same way).
+        HTTPError: on access; 400 for a malformed part, 413 over a limit (werkzeug's own exceptions for
+            these are answered the same way).
     """
 
     max_query_parameters = 1000
+    form_data_parser_class = FormParser
+    json_module = _StrictJSON  # type: ignore[assignment]  # two functions of it are used
+    # A werkzeug request may have no limits; this one always has.
+    max_content_length: int = 16 * 1024 * 1024
+    max_form_memory_size: int = 500_000
+    max_form_parts: int = 1000
 
     def __init__(
         self, environ: WSGIEnvironment, at_end: Callable[[Callable[[], object]], object] | None = None
@@ -164,20 +191,50 @@ class Request(BaseRequest):
         self.max_form_parts = form_parts
 
     @cached_property
-    def args(self) -> MultiDict[str, str]:
+    def args(self) -> ImmutableMultiDict[str, str]:
         """The query parameters; at most ``max_query_parameters`` of them, else 400."""
         if self.query_string.count(b"&") >= self.max_query_parameters:
             raise HTTPError(400, f"the query has more than {self.max_query_parameters} parameters")
-        return super().args
+        text = self.query_string.decode("utf-8", "replace")
+        return ImmutableMultiDict(parse_qsl(text, keep_blank_values=True, errors="werkzeug.url_quote"))
 
     @cached_property
-    def form(self) -> ImmutableMultiDict[str, str]:
-        """The form fields of a urlencoded or multipart body, with any method."""
-        form = super().form
-        parts = self.max_form_parts
-        if sum(len(values) for _, values in form.lists()) > parts:
-            raise BodyTooLargeError(f"the form has more than {parts} fields (max_form_parts)")
-        return form
+    def cookies(self) -> ImmutableMultiDict[str, str]:
+        """The cookies, in the order they were sent; of equal names the first counts.
+
+        As browsers do (RFC 6265bis section 5.6) a semicolon always ends a cookie, quoted or not, and only
+        blanks and tabs around a name are no part of it. What has no name, or one that cannot be set, is
+        left out.
+        """
+        sent = self.environ.get("HTTP_COOKIE", "").encode("latin-1", "replace").decode("utf-8", "replace")
+        cookies = []
+        for pair in sent.split(";"):
+            name, equals, value = pair.partition("=")
+            name, value = name.strip(" \t"), value.strip(" \t")
+            if equals and _COOKIE_NAME.fullmatch(name):
+                quoted = len(value) > 1 and value[0] == value[-1] == '"'
+                cookies.append((name, value[1:-1] if quoted else value))
+        return ImmutableMultiDict(cookies)
+
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """The body to be read once, in blocks; over the limit it raises, and so it does when it is cut short.
+
+        A body without a length is empty, unless the server marks its end (``wsgi.input_terminated``), as for
+        chunked requests.
+
+        Raises:
+            BodyTooLargeError: 413, on access or on reading.
+        """
+        source = self.environ["wsgi.input"]
+        length = self.content_length if self.environ.get("CONTENT_LENGTH") else None
+        if length is not None:
+            if length > self.max_content_length:
+                raise _too_large(self.max_content_length)
+            return LimitedStream(source, length)  # type: ignore[return-value]
+        if self.environ.get("wsgi.input_terminated"):
+            return _BoundedStream(source, self.max_content_length)  # type: ignore[return-value]
+        return BytesIO()
 
     @cached_property
     def host(self) -> str:
@@ -193,7 +250,7 @@ class Request(BaseRequest):
 
     @property
     def secure(self) -> bool:
-        """Whether the request came over TLS; forwarded headers count only where the server trusts the proxy."""
+        """Whether the request came over TLS; the server decides whose forwarded headers count."""
         return bool(self.environ.get("wsgi.url_scheme") == "https")
 
     def json_body(self) -> bytes:
@@ -206,7 +263,8 @@ class Request(BaseRequest):
         if subtype != "application/json" and not (
             subtype.startswith("application/") and subtype.endswith("+json")
         ):
-            raise HTTPError(415, f"the body must be application/json, not {subtype or 'without a type'}")
+            given = subtype or "without a type"
+            raise HTTPError(415, f"the body must be application/json, not {given}")
         charset = self.mimetype_params.get("charset", "utf-8").lower()
         if charset not in ("utf-8", "utf8", "us-ascii"):
             raise HTTPError(415, f"the JSON must be in UTF-8, not {charset}")
@@ -216,3 +274,18 @@ class Request(BaseRequest):
         return body
 
 
+class _BoundedStream(LimitedStream):
+    """A body of unknown length: reading more than the limit raises, instead of cutting it there."""
+
+    def __init__(self, stream: IO[bytes], limit: int) -> None:
+        super().__init__(stream, limit + 1, is_max=True)
+
+    def readinto(self, b: bytearray) -> int | None:  # type: ignore[override]
+        size = super().readinto(b)
+        if self.is_exhausted:
+            raise _too_large(self.limit - 1)
+        return size
+
+
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"the body has more than {limit} bytes (max_body_size)")

@@ -54,7 +54,16 @@ _COOKIE_ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")
 
 # PEP 3333: these belong to the server.
 _HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers", "transfer-encoding", "upgrade")
+    (
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    )
 )
 
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
@@ -324,7 +333,8 @@ class Response:
             path: default the whole site.
             secure: send it over TLS only.
             http_only: hide it from scripts; default True.
-            same_site: ``Lax``, ``Strict``, ``None`` (which needs ``secure``), or the object None to leave it out.
+            same_site: ``Lax``, ``Strict``, ``None`` (which needs ``secure``), or the object None to leave
+                it out.
             partitioned: keep it apart by top-level site (CHIPS); needs ``secure``.
 
         Raises:
@@ -372,7 +382,9 @@ def _cookie(
         if isinstance(max_age, timedelta):
             max_age = int(max_age.total_seconds())
         if isinstance(max_age, bool) or not isinstance(max_age, int):
-            raise HeaderError(f"cookie {name}: max_age must be an int of seconds or a timedelta, not {max_age!r}")
+            raise HeaderError(
+                f"cookie {name}: max_age must be an int of seconds or a timedelta, not {max_age!r}"
+            )
         parts.append(f"Max-Age={max_age}")
     if domain:
         parts.append(f"Domain={domain}")
@@ -384,7 +396,9 @@ def _cookie(
         parts.append("HttpOnly")
     if same_site is not None:
         if same_site not in ("Lax", "Strict", "None"):
-            raise HeaderError(f"cookie {name}: same_site must be 'Lax', 'Strict' or 'None', not {same_site!r}")
+            raise HeaderError(
+                f"cookie {name}: same_site must be 'Lax', 'Strict' or 'None', not {same_site!r}"
+            )
         if same_site == "None" and not secure:
             raise HeaderError(f"cookie {name}: same_site='None' needs secure=True, or browsers drop it")
         parts.append(f"SameSite={same_site}")
