@@ -19,6 +19,22 @@ H = TypeVar("H", bound=Handler)
 ALL_METHODS = ("GET", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "CONNECT", "PATCH")
 
 
+class _Verb(Protocol):
+    """Both forms of a verb: ``get(pattern)`` is a decorator, ``get(pattern, handler)`` a call."""
+
+    @overload
+    def __call__(
+        self, pattern: str | re.Pattern[str], handler: None = None, **options: Any
+    ) -> Callable[[H], H]: ...
+    @overload
+    def __call__(self, pattern: str | re.Pattern[str], handler: H, **options: Any) -> H: ...
+
+
+def _verb(method: Callable[..., Any]) -> _Verb:
+    """Give a verb the types of its two forms, so that a decorated handler keeps its own."""
+    return method
+
+
 class Verbs(ABC):
     """The verbs, on whatever can add a route: each as a decorator and as a call."""
 
@@ -79,42 +95,52 @@ class Verbs(ABC):
 
         return register if handler is None else register(handler)
 
+    @_verb
     def get(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
         """Register a handler for GET, which answers HEAD too; see :meth:`route`."""
         return self.route(pattern, handler, ("GET",), **options)
 
+    @_verb
     def head(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
         """Register a handler for HEAD; see :meth:`route`."""
         return self.route(pattern, handler, ("HEAD",), **options)
 
+    @_verb
     def post(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
         """Register a handler for POST; see :meth:`route`."""
         return self.route(pattern, handler, ("POST",), **options)
 
+    @_verb
     def put(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
         """Register a handler for PUT; see :meth:`route`."""
         return self.route(pattern, handler, ("PUT",), **options)
 
+    @_verb
     def patch(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
         """Register a handler for PATCH; see :meth:`route`."""
         return self.route(pattern, handler, ("PATCH",), **options)
 
+    @_verb
     def delete(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
         """Register a handler for DELETE; see :meth:`route`."""
         return self.route(pattern, handler, ("DELETE",), **options)
 
+    @_verb
     def options(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
         """Register a handler for OPTIONS, in place of the automatic answer; see :meth:`route`."""
         return self.route(pattern, handler, ("OPTIONS",), **options)
 
+    @_verb
     def trace(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
         """Register a handler for TRACE; see :meth:`route`."""
         return self.route(pattern, handler, ("TRACE",), **options)
 
+    @_verb
     def connect(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
         """Register a handler for CONNECT; see :meth:`route`."""
         return self.route(pattern, handler, ("CONNECT",), **options)
 
+    @_verb
     def all(self, pattern: str | re.Pattern[str], handler: Any = None, **options: Any) -> Any:
         """Register a handler for every method of the original's list; see :meth:`route`."""
         return self.route(pattern, handler, ALL_METHODS, **options)
