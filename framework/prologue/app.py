@@ -33,17 +33,18 @@ _JSON_FIELD = ("Content-Type", JSON)
 
 
 class Endpoint:
-    """What a route leads to: the links of its chain, the handler last, and the limits of its body.
+    """What a route leads to: the links of its chain, the handler last, the limits of its body, its group.
 
     ``handler`` is the handler when it is the only link, else None.
     """
 
-    __slots__ = ("chain", "handler", "limits")
+    __slots__ = ("chain", "group", "handler", "limits")
 
-    def __init__(self, chain: tuple[Handler, ...], limits: Limits | None) -> None:
+    def __init__(self, chain: tuple[Handler, ...], limits: Limits | None, group: Group | None) -> None:
         self.chain = chain
         self.handler = chain[0] if len(chain) == 1 else None
         self.limits = limits
+        self.group = group
 
     def __repr__(self) -> str:
         handler = self.chain[-1]
@@ -60,7 +61,7 @@ class Mount:
         self.depth = depth
 
     def __call__(self, ctx: Context) -> Response:
-        return response_of(self.application, _shift(ctx.environ, self.depth))
+        return response_of(self.application, _shift(ctx, self.depth))
 
 
 class App(Verbs):
@@ -98,12 +99,13 @@ class App(Verbs):
         context_class: type[Context] = Context,
     ) -> None:
         self.settings = Settings() if settings is None else settings
+        converters = tuple(converters)
         self.router = TrieRouter(converters)
         self._find_route = self.router.find_route
         self.lifecycle = Lifecycle()
         self.resources = self.lifecycle.resources
         self.shutdown_manager = ShutdownManager(self.lifecycle)
-        self.errors = ErrorHandlers()
+        self.errors = ErrorHandlers(converters)
         self.context_class = context_class
         self._middlewares: tuple[Handler, ...] = ()
         self._chain: tuple[Handler, ...] = ()
@@ -118,7 +120,8 @@ class App(Verbs):
         self.use(*middlewares)
 
     def __repr__(self) -> str:
-        return f"<App {self.settings.app_name!r} {len(self.routes)} routes, {len(self._middlewares)} middlewares>"
+        counts = f"{len(self.routes)} routes, {len(self._middlewares)} middlewares"
+        return f"<App {self.settings.app_name!r} {counts}>"
 
     # -- assembling -----------------------------------------------------------------------------------
 
@@ -162,7 +165,7 @@ class App(Verbs):
             name: for ``url_for``.
             middlewares: run for this route, behind the global ones and those of its group.
             limits: what a body may cost, in place of the settings.
-            group: the group that adds it.
+            group: the group that adds it; its error handlers are asked first.
 
         Returns:
             The route.
@@ -176,17 +179,15 @@ class App(Verbs):
         for link in chain:
             if not callable(link):
                 raise TypeError(f"route {pattern!r}: {link!r} is not a callable that takes the Context")
-        return self.router.add_route(pattern, Endpoint(chain, limits), methods, name)
-
-    def add_group(self, group: Group) -> None:
-        """Make a group known; a Group calls this itself."""
-        self.errors.add_group(group)
+        return self.router.add_route(pattern, Endpoint(chain, limits, group), methods, name)
 
     def register_converter(
         self, name: str, parse: Callable[[str], Any], format: Callable[[Any], str] = str
     ) -> None:
         """Make ``{parameter:name}`` known; see :meth:`prologue.routing.TrieRouter.register_converter`."""
-        self.router.register_converter(name, parse, format)
+        converter = Converter(name, parse, format)
+        self.router.add_converter(converter)
+        self.errors.add_converter(converter)
 
     def register_error_handler(self, error: Any, handler: Handler, *, group: Group | None = None) -> None:
         """Handle a status, an exception class, or a set, list or tuple of these.
@@ -194,7 +195,9 @@ class App(Verbs):
         Args:
             error: a status from 400 to 599 is handled where a response has it and no body; an exception class
                 where it or a subclass is raised, the nearest class first.
-            handler: takes ``(ctx)`` or ``(ctx, error)``; returns what any handler may return.
+            handler: takes ``(ctx)`` or ``(ctx, error)``; returns what any handler may return. Its answer has
+                the status of the error, 500 for an exception without one, unless it has another than 200 or
+                spells it out: ``return page, 200``.
             group: handle only what is under its prefix.
 
         Raises:
@@ -266,13 +269,14 @@ class App(Verbs):
         """Answer one request (PEP 3333)."""
         ctx = self.context_class(self, environ)
         try:
-            if not self.lifecycle.started:
-                self.lifecycle.startup()
             path = environ.get("PATH_INFO", "")
             # PERF: two C calls recognise the usual path; any other is decoded and checked in a function.
-            ctx.path = path if path.isascii() and path.isprintable() else _decode(path)
-            if self._guarded:
-                self._guard(ctx)
+            if path.isascii() and path.isprintable() and not self._guarded:
+                ctx.path = path
+            else:
+                self._check(ctx, path)
+            if not self.lifecycle.started:
+                self.lifecycle.startup()
             if self._chain:
                 ctx._chain = self._chain
                 ctx.next()
@@ -281,7 +285,6 @@ class App(Verbs):
             # PERF: plain text and JSON, without a header set before, need no Response object: it would add
             # half to the cost of a request. f"{n}" takes 40 % of the time of str(n).
             content_type = None
-            body = b""
             if ctx._response is None and not ctx._after and environ["REQUEST_METHOD"] != "HEAD":
                 result = ctx._result
                 kind = type(result)
@@ -294,19 +297,16 @@ class App(Verbs):
                 elif kind is dict or kind is list:
                     content_type = _JSON_FIELD
                     body = encode_json(result)
-            if content_type is None and ctx.response.status >= 400:
-                self.errors.complete(ctx)
         except Exception as error:
             content_type = None
             self._fail(ctx, error)
         except BaseException:
             run_callbacks(ctx)
             raise
-        # What the server raises from here on is its own affair.
-        if content_type is not None:
-            start_response("200 OK", [content_type, ("Content-Length", f"{len(body)}")])
-            return [body]
-        return send(ctx.response, ctx, start_response)
+        if content_type is None:
+            return self._finish(ctx, start_response)
+        start_response("200 OK", [content_type, ("Content-Length", f"{len(body)}")])
+        return [body]
 
     def _fail(self, ctx: Context, error: Exception) -> None:
         try:
@@ -315,25 +315,44 @@ class App(Verbs):
             run_callbacks(ctx)
             raise
 
-    def _guard(self, ctx: Context) -> None:
-        """Do what only some settings ask of every request."""
-        if self.settings.request_timeout is not None:
-            ctx._deadline = time.monotonic() + self.settings.request_timeout
-        trusted = self.settings.trusted_hosts
-        if trusted:
+    def _check(self, ctx: Context, path: str) -> None:
+        """Set path and deadline, and refuse what no handler should see."""
+        ctx.path = _decode(path)
+        settings = self.settings
+        if settings.request_timeout is not None:
+            ctx._deadline = time.monotonic() + settings.request_timeout
+        problem = "the path holds a NUL character" if "\0" in path else ""
+        if settings.trusted_hosts:
             from prologue.request import valid_host
 
-            if not valid_host(ctx.environ.get("HTTP_HOST", ""), tuple(trusted)):
-                raise HTTPError(400, "the Host header names no host of this site")
+            if not valid_host(ctx.environ.get("HTTP_HOST", ""), tuple(settings.trusted_hosts)):
+                problem = "the Host header names no host of this site"
+        if problem:
+            ctx.error = HTTPError(400, problem)
+            if not self._chain:
+                raise ctx.error
+
+    def _finish(self, ctx: Context, start_response: StartResponse) -> Iterable[bytes]:
+        """Send the response; from here on an error is the server's."""
+        try:
+            try:
+                if ctx.response.status >= 400:
+                    self.errors.complete(ctx)
+            except Exception as error:
+                self.errors.answer(ctx, error)
+            return send(ctx.response, ctx, start_response)
+        except BaseException:
+            run_callbacks(ctx)
+            raise
 
     def _answer_errors(self, ctx: Context) -> None:
         """Run the rest of the chain and make a response of what it raises."""
         try:
+            if ctx.error is not None:
+                raise ctx.error  # what `_check` found: it is answered here, so that the outermost sees it
             ctx.next()
-            # PERF: these stay as they are until somebody asks for the response; their status is 200.
-            if ctx._response is None and type(ctx._result) in (str, bytes, dict, list):
-                return
-            if ctx.response.status >= 400:
+            # PERF: text becomes a response when somebody asks for it: it cannot fail, and its status is 200.
+            if (ctx._response is not None or type(ctx._result) is not str) and ctx.response.status >= 400:
                 self.errors.complete(ctx)
         except Exception as error:
             self.errors.answer(ctx, error)
@@ -360,8 +379,6 @@ class App(Verbs):
         ctx._chain = endpoint.chain
         ctx._index = 0
         ctx.next()
-        # A global middleware that calls next() again must not run the route's chain a second time.
-        ctx._index = len(endpoint.chain)
 
     def _no_route(self, ctx: Context, method: str) -> None:
         allowed = self.router.allowed_methods(ctx.path)
@@ -385,8 +402,6 @@ class App(Verbs):
             settings.max_form_memory_size if own.form_memory_size is None else own.form_memory_size,
             settings.max_form_parts if own.form_parts is None else own.form_parts,
         )
-        if request.mimetype == "multipart/form-data":
-            ctx.after_response(request.close)
         return request
 
     def run(self, host: str | None = None, port: int | None = None, **options: Any) -> None:
@@ -412,18 +427,18 @@ def _load_request() -> None:
 
 def _decode(path: str) -> str:
     """Decode a WSGI path (PEP 3333: its bytes as Latin-1) from UTF-8."""
-    if "\0" in path:
-        raise HTTPError(400, "the path holds a NUL character")
     return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
-def _shift(environ: WSGIEnvironment, depth: int) -> WSGIEnvironment:
+def _shift(ctx: Context, depth: int) -> WSGIEnvironment:
     """Return an environ whose first path segments have moved to SCRIPT_NAME."""
+    environ = ctx.environ
     rest = environ.get("PATH_INFO", "")
+    if ctx.path != _decode(rest):
+        rest = ctx.path.encode("utf-8", "replace").decode("latin-1")  # a middleware has rewritten it
     consumed = ""
     for _ in range(depth):
-        stripped = rest.lstrip("/")
-        segment, slash, tail = stripped.partition("/")
+        segment, slash, tail = rest.lstrip("/").partition("/")
         consumed += f"/{segment}"
         rest = slash + tail
     return {**environ, "SCRIPT_NAME": environ.get("SCRIPT_NAME", "") + consumed, "PATH_INFO": rest}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ T = TypeVar("T")
 Link = Callable[["Context"], Any]
 
 _NO_PARAMS: Any = MappingProxyType({})
+_UNSET: Any = object()
 
 #: Characters of a number that a client sends: any 64-bit integer or float fits, and work with it stays cheap.
 _MAX_NUMBER = 25
@@ -62,7 +64,6 @@ class Context(msgspec.Struct, eq=False):
     _index: int = 0
     _result: Any = None
     _response: Response | None = None
-    _completed: Response | None = None
     _request: Request | None = None
     _after: list[Callable[[], object]] | None = None
     _state: SimpleNamespace | None = None
@@ -85,7 +86,11 @@ class Context(msgspec.Struct, eq=False):
         index = self._index
         if index < len(self._chain):
             self._index = index + 1
-            result = self._chain[index](self)
+            try:
+                result = self._chain[index](self)
+            finally:
+                # Also for links that were not reached: one that refuses a request has the last word.
+                self._index = _DONE
             if result is not None:
                 self.answer(result)
 
@@ -149,8 +154,14 @@ class Context(msgspec.Struct, eq=False):
     def get_path_params(self, key: str) -> Any: ...
     @overload
     def get_path_params(self, key: str, default: T) -> T: ...
-    def get_path_params(self, key: str, default: Any = "") -> Any:
-        """Return a path parameter, converted to the type of the default; the default if it is missing or unfit."""
+    def get_path_params(self, key: str, default: Any = _UNSET) -> Any:
+        """Return a path parameter, converted to the type of the default.
+
+        Without a default it is as the route's converter made it, ``""`` if it is missing; with one, the
+        default if it is missing or unfit.
+        """
+        if default is _UNSET:
+            return self.path_params.get(key, "")
         return _typed(self.path_params.get(key), default)
 
     @overload
@@ -158,7 +169,7 @@ class Context(msgspec.Struct, eq=False):
     @overload
     def get_query_params(self, key: str, default: T) -> T: ...
     def get_query_params(self, key: str, default: Any = "") -> Any:
-        """Return a query parameter, converted to the type of the default; the default if it is missing or unfit.
+        """Return a query parameter, converted to the type of the default; that if it is missing or unfit.
 
         A list as default returns every value of the key.
         """
@@ -248,6 +259,10 @@ class Context(msgspec.Struct, eq=False):
         self.response.set_body(body)
         self.response.status = status
 
+    def resp_default(self, status: int) -> None:
+        """Set the status and drop the body: the error handler of the status writes one."""
+        self.resp(b"", status)
+
     def set_response(
         self, status: int, body: Body = b"", headers: HeaderItems = (), content_type: str = HTML
     ) -> None:
@@ -298,7 +313,10 @@ class Context(msgspec.Struct, eq=False):
         self.response.delete_cookie(name, path=path, domain=domain)
 
     def attachment(self, download_name: str, charset: str = "utf-8") -> None:
-        """Make the browser save the response under a name (RFC 6266), typed by its extension; no name, no change."""
+        """Make the browser save the response under a name (RFC 6266), typed by its extension.
+
+        Without a name nothing changes.
+        """
         if not download_name:
             return
         import mimetypes
@@ -318,7 +336,10 @@ class Context(msgspec.Struct, eq=False):
         charset: str = "utf-8",
         headers: dict[str, str] | None = None,
     ) -> Response:
-        """Answer with a file, and return that response; 404 when there is none. See :mod:`prologue.files`."""
+        """Answer with a file, and return that response; 404 when there is none. See :mod:`prologue.files`.
+
+        What was set on the response before is kept, but for what the file says itself.
+        """
         from prologue.files import file_response
 
         response = file_response(
@@ -330,7 +351,7 @@ class Context(msgspec.Struct, eq=False):
             charset=charset,
             headers=headers,
         )
-        self.response = response if response is not None else Response(status=404)
+        self.answer(Response(status=404) if response is None else response)
         return self.response
 
     def url_for(
@@ -393,7 +414,7 @@ class Context(msgspec.Struct, eq=False):
 
     @property
     def deadline(self) -> float | None:
-        """The time on the monotonic clock at which the request is too late; None without a ``request_timeout``."""
+        """When the request is too late, on the monotonic clock; None without a ``request_timeout``."""
         return self._deadline
 
     def time_left(self) -> float | None:
@@ -415,6 +436,12 @@ class Context(msgspec.Struct, eq=False):
         self._after.append(function)
 
 
+_CONVERTIBLE = (str, bool, int, float)
+
+#: Beyond the last link of any chain.
+_DONE = sys.maxsize
+
+
 def switch(ctx: Context) -> None:
     """Run the rest of the chain: the original's name for ``ctx.next()``."""
     ctx.next()
@@ -423,7 +450,10 @@ def switch(ctx: Context) -> None:
 def _typed(value: Any, default: Any) -> Any:
     if value is None:
         return default
-    return convert(value, default) if isinstance(value, str) else value
+    if type(value) is type(default) or (type(value) is not str and type(default) not in _CONVERTIBLE):
+        return value
+    # `str`: a converter of the route may have made another type of it.
+    return convert(str(value), default)
 
 
 def _typed_form(source: MultiDict[str, str], key: str, default: Any) -> Any:
@@ -440,7 +470,7 @@ def convert(text: str, default: T) -> T | str:
         default: a bool, int, float or str decides the type, see
             :func:`prologue.environment.parse_value`; with any other default the text is returned as it is.
     """
-    if not isinstance(default, (bool, int, float)):
+    if type(default) not in _CONVERTIBLE:
         return text
     if len(text) > _MAX_NUMBER:
         return default

@@ -5,15 +5,16 @@ from __future__ import annotations
 import inspect
 import logging
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from prologue.errors import HTTPError
-from prologue.response import Response, error_page
-from prologue.results import to_response
-from prologue.routing import Group, TrieRouter
+from prologue.errors import DuplicatedRouteError, HTTPError
+from prologue.response import HTML, Response, error_page
+from prologue.results import response_of, to_response
+from prologue.routing import Converter, Group, TrieRouter
+from prologue.sending import discard
 
 if TYPE_CHECKING:
     from prologue.context import Context
@@ -22,93 +23,132 @@ __all__ = ["ErrorHandlers"]
 
 logger = logging.getLogger("prologue")
 
+Handler = Callable[..., Any]
+Table = dict[int | type[BaseException], Handler]
+
 _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+_PROXY_HEADERS = ("HTTP_FORWARDED", "HTTP_X_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA")
 
 
 class ErrorHandlers:
     """The error handlers of an application and of its groups.
 
     A handler takes the Context, or the Context and the exception, and returns what any handler may return.
+    Those of the innermost group come first, then those of its parents, then the application's; within each,
+    the class of an exception before its status.
+
+    Args:
+        converters: those of the application, which prefixes of groups may name.
     """
 
-    def __init__(self) -> None:
-        self._tables: dict[Group | None, dict[int | type[BaseException], Callable[..., Any]]] = {None: {}}
-        self._prefixes = TrieRouter()
+    def __init__(self, converters: Iterable[Converter] = ()) -> None:
+        self._tables: dict[Group | None, Table] = {None: {}}
+        #: Groups with error handlers by prefix, and where to find them by path.
+        self._groups: dict[str, list[Group]] = {}
+        self._prefixes = TrieRouter(converters)
 
-    def add_group(self, group: Group) -> None:
-        """Make the errors under a group's prefix its own; of two groups with one prefix the first has them."""
-        self._tables.setdefault(group, {})
-        known = {route.pattern for route in self._prefixes.routes}
-        for pattern in (group.prefix or "/", f"{group.prefix}/*$"):
-            if pattern not in known:
-                self._prefixes.add_route(pattern, group)
+    def add_converter(self, converter: Converter) -> None:
+        """Make a converter known to the prefixes of groups."""
+        self._prefixes.add_converter(converter)
 
-    def register(self, error: Any, handler: Callable[..., Any], group: Group | None) -> None:
+    def register(self, error: Any, handler: Handler, group: Group | None) -> None:
         """Register a handler for a status, an exception class, or several of them.
 
         Raises:
             TypeError: ``error`` is neither; or the handler takes neither one nor two arguments.
         """
-        takes_error = _takes_error(handler)
-        for one in error if isinstance(error, Iterable) else (error,):
+        errors = tuple(error) if isinstance(error, Iterable) else (error,)
+        for one in errors:
             is_status = isinstance(one, int) and 400 <= one <= 599
             if not is_status and not (isinstance(one, type) and issubclass(one, Exception)):
-                raise TypeError(f"an error handler is for a status from 400 to 599 or an Exception class, not {one!r}")
-            self._tables[group][int(one) if is_status else one] = (
-                handler if takes_error else lambda ctx, _error, handler=handler: handler(ctx)
-            )
+                raise TypeError(
+                    f"an error handler is for a status from 400 to 599 or an Exception class, not {one!r}"
+                )
+        run = handler if _takes_error(handler) else lambda ctx, _: handler(ctx)
+        if group is not None and group not in self._tables:
+            self._add_group(group)
+        self._tables[group].update(dict.fromkeys(errors, run))
+
+    def _add_group(self, group: Group) -> None:
+        self._tables[group] = {}
+        groups = self._groups.setdefault(group.prefix, [])
+        groups.append(group)
+        if len(groups) == 1:
+            try:
+                self._prefixes.add_route(group.prefix or "/", groups)
+                self._prefixes.add_route(f"{group.prefix}/*$", groups)
+            except DuplicatedRouteError:
+                # Another prefix differs in the names of parameters only: what no route matches is the
+                # other's, what a route of this group matches is its own.
+                pass
 
     def answer(self, ctx: Context, error: Exception) -> None:
-        """Set the response for an exception, by the nearest handler of its class, else by its status."""
+        """Set the response for an exception: by the nearest handler of its class, else by its status.
+
+        What was set on the response before is dropped: it belonged to an answer that there will not be.
+        """
+        discard(ctx)
         ctx.error = error
-        for table in self._chain(ctx):
-            for cls in type(error).__mro__:
-                handler = table.get(cls)
-                if handler is not None:
-                    self._run(handler, ctx, error)
-                    return
-        ctx.response = _response_for(ctx, error)
+        handler = self._find(ctx, type(error).__mro__)
+        if handler is not None:
+            ctx.response = Response(b"", _status_of(error))
+            self._run(handler, ctx)
+        else:
+            ctx.response = _response_for(ctx, error)
         self.complete(ctx)
 
     def complete(self, ctx: Context) -> None:
         """Give an error response without a body one, by the handler of its status, else a plain page."""
         response = ctx.response
-        status = response.status
-        if status < 400 or response.body or response.stream is not None or response is ctx._completed:
+        if response.status < 400 or response.body or response.stream is not None:
             return
-        ctx._completed = response
-        for table in self._chain(ctx):
-            handler = table.get(status)
-            if handler is not None:
-                self._run(handler, ctx, ctx.error)
-                if ctx.response.status == 200:
-                    ctx.response.status = status
-                ctx._completed = ctx.response
-                return
-        response.set_body(_page(status))
+        if response.content_type != HTML:
+            # The type of no body says nothing about the body that comes.
+            response.content_type = HTML
+        handler = self._find(ctx, (response.status,))
+        if handler is not None:
+            self._run(handler, ctx)
+            response = ctx.response
+        if response.status >= 400 and not response.body and response.stream is None:
+            response.set_body(_page(response.status))
 
-    def _run(self, handler: Callable[..., Any], ctx: Context, error: BaseException | None) -> None:
+    def _run(self, handler: Handler, ctx: Context) -> None:
+        """Let an error handler answer; a 200 that it did not spell out becomes the status of the error."""
+        status = ctx.response.status
         try:
-            result = handler(ctx, error)
+            result = handler(ctx, ctx.error)
             if result is not None:
                 ctx.response = to_response(result, ctx.response, ctx.environ)
+            if ctx.response.status == 200 and not isinstance(result, tuple):
+                ctx.response.status = status
         except Exception as failure:
+            discard(ctx)
             ctx.error = failure
             ctx.response = _response_for(ctx, failure)
             if not ctx.response.body:
                 ctx.response.set_body(_page(ctx.response.status))
 
-    def _chain(self, ctx: Context) -> Iterable[dict[int | type[BaseException], Callable[..., Any]]]:
-        """Yield the tables that count for a request: of the innermost group, of its parents, of the application."""
-        match = self._prefixes.find_route("GET", ctx.path) if len(self._tables) > 1 else None
-        group = match.target if match is not None else None
-        while group is not None:
-            yield self._tables[group]
-            group = group.parent
+    def _find(self, ctx: Context, keys: Iterable[Any]) -> Handler | None:
+        """Return the first handler for the first key, of the nearest table that has any of the keys."""
+        for table in self._tables_for(ctx):
+            for key in keys:
+                if key in table:
+                    return table[key]
+        return None
+
+    def _tables_for(self, ctx: Context) -> Iterator[Table]:
+        """Yield the tables that count for a request: its route's group's, its prefix's, the application's."""
+        if self._groups:
+            own = ctx.route.target.group if ctx.route is not None else None
+            match = self._prefixes.find_route("GET", ctx.path)
+            for groups in ([own], match.target if match is not None else []):
+                while groups:
+                    yield from (self._tables[group] for group in groups if group in self._tables)
+                    groups = [group.parent for group in groups if group is not None]
         yield self._tables[None]
 
 
-def _takes_error(handler: Callable[..., Any]) -> bool:
+def _takes_error(handler: Handler) -> bool:
     try:
         inspect.signature(handler).bind(None, None)
     except TypeError:
@@ -120,26 +160,37 @@ def _takes_error(handler: Callable[..., Any]) -> bool:
     return True
 
 
-def _page(status: int) -> str:
+def _error_page(status: int) -> bytes:
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = "Error"
-    return error_page(f"{status} {phrase}")
+    return error_page(f"{status} {phrase}").encode()
+
+
+_PAGES = {status.value: _error_page(status) for status in HTTPStatus if status >= 400}
+
+
+def _page(status: int) -> bytes:
+    return _PAGES.get(status) or _error_page(status)
+
+
+def _status_of(error: Exception) -> int:
+    """Return the status that an exception stands for, 500 when it stands for none."""
+    status = error.status if isinstance(error, HTTPError) else getattr(error, "code", None)
+    return status if isinstance(status, int) and 400 <= status <= 599 else 500
 
 
 def _response_for(ctx: Context, error: Exception) -> Response:
     """Return the response that an exception stands for; log it when it stands for none."""
-    if isinstance(error, HTTPError):
-        return Response(error.body and error_page(error.body), error.status, error.headers)
-    if hasattr(error, "get_response") and isinstance(getattr(error, "code", None), int):
-        # A werkzeug exception: the request's own parsing raises them.
-        code: int = error.code  # type: ignore[attr-defined]
-        allow = [(k, v) for k, v in error.get_headers(ctx.environ) if k.lower() != "content-type"]  # type: ignore[attr-defined]
-        return Response(b"", code, allow)
-    if type(error).__module__ == "gunicorn.http.errors":
-        # The server's own verdict on the body that the handler was reading.
-        return Response(b"", 400)
+    try:
+        response = _response_of(ctx, error)
+        if response is not None:
+            return response
+    except Exception as failure:
+        # The exception holds what may not be sent: that is the error then.
+        failure.__context__ = error
+        error = ctx.error = failure
     route = ctx.route.pattern if ctx.route is not None else "none"
     logger.error(
         "request %s failed: %s %s, route %s",
@@ -149,21 +200,40 @@ def _response_for(ctx: Context, error: Exception) -> Response:
         route,
         exc_info=error,
     )
-    if ctx.app.settings.debug and _from_here(ctx):
-        return Response(_debug_page(ctx, error), 500)
-    return Response(b"", 500, {"X-Request-ID": ctx.request_id})
+    page = _debug_page(ctx, error) if ctx.app.settings.debug and _from_here(ctx) else b""
+    return Response(page, 500, {"X-Request-ID": ctx.request_id})
+
+
+def _response_of(ctx: Context, error: Exception) -> Response | None:
+    """Return the response that an exception brings along, if it does."""
+    # Imported here: startup has loaded it by now, and importing the package should not.
+    from werkzeug.exceptions import HTTPException
+
+    if isinstance(error, HTTPError):
+        return Response(error.body and error_page(error.body), error.status, error.headers)
+    if isinstance(error, HTTPException):
+        if error.code is None or error.code < 400 or error.response is not None:
+            return response_of(error.get_response(ctx.environ), ctx.environ)
+        # Its text is not for clients; the page of its status is written as for any other.
+        headers = [(name, value) for name, value in error.get_headers(ctx.environ) if name != "Content-Type"]
+        return Response(b"", error.code, headers)
+    if type(error).__module__ == "gunicorn.http.errors":
+        # The server's own verdict on the body that the handler was reading.
+        return Response(b"", 400)
+    return None
 
 
 def _from_here(ctx: Context) -> bool:
-    """Return whether the client is on this machine and no proxy is in between."""
+    """Return whether the client is on this machine, asked for it by name, and no proxy is in between."""
+    from prologue.request import valid_host
+
     environ = ctx.environ
     peer = environ.get("REMOTE_ADDR", "")
-    host = environ.get("HTTP_HOST", "localhost")
-    bare = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    hosts = (*_LOOPBACK_HOSTS, *ctx.app.settings.trusted_hosts)
     return (
         (peer.startswith("127.") or peer == "::1")
-        and (bare in _LOOPBACK_HOSTS or bare in ctx.app.settings.trusted_hosts)
-        and not any(name in environ for name in ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"))
+        and valid_host(environ.get("HTTP_HOST", "localhost"), hosts)
+        and not any(name.startswith(_PROXY_HEADERS) for name in environ)
     )
 
 
@@ -177,5 +247,3 @@ def _debug_page(ctx: Context, error: Exception) -> str:
         f"<p>{escape(ctx.environ.get('REQUEST_METHOD', ''))} {escape(ctx.path)}, route {escape(route)},"
         f" request {ctx.request_id}</p><pre>{escape(text)}</pre></body></html>"
     )
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,8 @@ def to_response(result: Any, base: Response | None, environ: dict[str, Any]) -> 
             a werkzeug Response; an iterator, streamed as HTML; (body, status) or (body, status, headers) of
             these; None → ``base`` as it is.
         base: what was set on ``ctx.response`` before, or None. Its cookies are kept, and so are its other
-            headers but for those that the result brings along.
+            headers but for those that the result brings along; its status is kept where the result has
+            none, its type where it has no body that the type belongs to.
         environ: the request.
 
     Raises:
@@ -43,31 +45,32 @@ def to_response(result: Any, base: Response | None, environ: dict[str, Any]) -> 
     body, content_type = _encode(result)
     if base is None:
         return Response(body, 200, (), content_type)
-    explicit = base.content_type if base.content_type != HTML else None
+    chosen = base.content_type if not base.body and base.stream is None else HTML
     base.set_body(body)
-    base.content_type = explicit or content_type
+    base.content_type = content_type if chosen is None or chosen == HTML else chosen
     return base
 
 
 def _encode(result: Any) -> tuple[Any, str]:
     if isinstance(result, str):
         return result, HTML
-    if isinstance(result, (dict, list, msgspec.Struct)) or (is_dataclass(result) and not isinstance(result, type)):
+    is_object = is_dataclass(result) and not isinstance(result, type)
+    if is_object or isinstance(result, (dict, list, msgspec.Struct)):
         return encode_json(result), JSON
     if isinstance(result, (bytes, bytearray, memoryview)):
         return result, BINARY
     if isinstance(result, Iterator):
         return result, HTML
     raise TypeError(
-        f"a handler returned {type(result).__name__}; it may return str, bytes, dict, list, a Struct or dataclass,"
-        " a Response, an iterator, (body, status), (body, status, headers) or None"
+        f"a handler returned {type(result).__name__}; it may return str, bytes, dict, list, a Struct or"
+        " dataclass, a Response, an iterator, (body, status), (body, status, headers) or None"
     )
 
 
 def _from_tuple(result: tuple[Any, ...], base: Response | None, environ: dict[str, Any]) -> Response:
     if len(result) not in (2, 3) or isinstance(result[1], bool) or not isinstance(result[1], int):
-        raise TypeError(f"a handler's tuple is (body, status) or (body, status, headers), not {result!r:.200}")
-    response = to_response(b"" if result[0] is None else result[0], base, environ)
+        raise TypeError(f"a tuple is (body, status) or (body, status, headers), not {result!r:.200}")
+    response = to_response(result[0], base, environ)
     response.status = result[1]
     if len(result) == 3:
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = result[2]
@@ -79,12 +82,16 @@ def _from_tuple(result: tuple[Any, ...], base: Response | None, environ: dict[st
 
 
 def _keep(base: Response, response: Response) -> Response:
-    """Carry what was set before over to the response that replaces it."""
+    """Return a response with what was set before, on the one that it replaces."""
     present = {name.lower() for name, _ in response.headers} - {"set-cookie"}
-    for name, value in base.headers:
-        if name.lower() not in present and name.lower() not in ("content-type", "content-length"):
-            response.headers.add(name, value)
-    return response
+    present.update(("content-type", "content-length"))
+    kept = [(name, value) for name, value in base.headers if name.lower() not in present]
+    if not kept:
+        return response
+    # A copy: the cookies of one request must not stay on a response that a handler returns every time.
+    merged = Response(b"", response.status, Headers.unchecked([*response.headers, *kept]), None)
+    merged.body = response.body if response.stream is None else response.stream
+    return merged
 
 
 def response_of(application: WSGIApplication, environ: dict[str, Any]) -> Response:
@@ -93,12 +100,41 @@ def response_of(application: WSGIApplication, environ: dict[str, Any]) -> Respon
     Args:
         application: any WSGI callable; a werkzeug Response is one.
         environ: the request that it sees.
-    """
-    from werkzeug.test import run_wsgi_app
 
-    body, status, headers = run_wsgi_app(application, environ)
-    response = Response(b"", int(status[:3]), (), None)
-    # What another application sends is its own affair; a server checks it again.
-    response.headers = Headers.unchecked(headers)
-    response.stream = body
+    Raises:
+        RuntimeError: it breaks PEP 3333: no status, or two.
+        HeaderError: its status may not be sent.
+        Exception: what it raises.
+    """
+    from werkzeug.wsgi import ClosingIterator
+
+    started: list[tuple[str, list[tuple[str, str]]]] = []
+    early: list[bytes] = []
+    returned = False
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        if exc_info is None and started:
+            raise RuntimeError(f"application {application!r} called start_response twice")
+        if exc_info is not None and returned:
+            raise exc_info[1].with_traceback(exc_info[2])
+        started[:] = [(status, headers)]
+        return early.append
+
+    body = application(environ, start_response)
+    close = getattr(body, "close", lambda: None)
+    try:
+        chunks = iter(body)
+        if not started:
+            # A generator starts its response when it is asked for its first bytes.
+            early.extend(itertools.islice(chunks, 1))
+        if not started:
+            raise RuntimeError(f"application {application!r} did not call start_response")
+        status, headers = started[0]
+        # What another application sends is its own affair; a server checks it again.
+        response = Response(b"", int(status[:3]), Headers.unchecked(headers), None)
+    except BaseException:
+        close()
+        raise
+    returned = True
+    response.stream = ClosingIterator(itertools.chain(early, chunks), close)
     return response

@@ -17,7 +17,7 @@ from prologue.response import BINARY, Response, status_line
 if TYPE_CHECKING:
     from prologue.context import Context
 
-__all__ = ["ClosingBody", "run_callbacks", "send"]
+__all__ = ["ClosingBody", "discard", "run_callbacks", "send"]
 
 logger = logging.getLogger("prologue")
 
@@ -27,25 +27,30 @@ def send(response: Response, ctx: Context, start_response: Callable[..., Any]) -
 
     HEAD, 1xx, 204 and 304 send no body (RFC 9110 sections 9.3.2 and 6.4.1); 204 and 304 no type, as PEP 3333
     checkers demand. Content-Length is set where the length is known.
+
+    Raises:
+        BaseException: what the server's ``start_response`` and the ``close`` of an unsent body raise.
     """
     environ = ctx.environ
     status = response.status
     headers = response.headers
     stream = response.stream
-    bodiless = status in (204, 304) or status < 200
-    if bodiless:
+    head = environ["REQUEST_METHOD"] == "HEAD"
+    bodiless = status < 200 or status in (204, 304)
+    if status in (204, 304):
         del headers["Content-Type"]
-        del headers["Content-Length"]
     else:
         headers.setdefault("Content-Type", BINARY)
-        if stream is None and not (environ["REQUEST_METHOD"] == "HEAD" and "Content-Length" in headers):
-            headers["Content-Length"] = str(len(response.body))
+    if bodiless:
+        del headers["Content-Length"]
+    elif stream is None and not (head and "Content-Length" in headers):
+        headers["Content-Length"] = str(len(response.body))
     try:
         start_response(status_line(status), headers.items())
     except BaseException:
         _close(stream)
         raise
-    if bodiless or environ["REQUEST_METHOD"] == "HEAD":
+    if bodiless or head:
         _close(stream)
         return () if not ctx._after else ClosingBody((), ctx)
     if stream is None:
@@ -79,6 +84,17 @@ class ClosingBody:
             _close(self._stream)
         finally:
             run_callbacks(self._ctx)
+
+
+def discard(ctx: Context) -> None:
+    """Close the body of a response that will not be sent; log what that raises."""
+    for unsent in (ctx._response, ctx._result):
+        if isinstance(unsent, Response) and unsent.stream is not None:
+            stream, unsent.stream = unsent.stream, None
+            try:
+                _close(stream)
+            except Exception:
+                logger.exception("closing the body of an unsent response failed, request %s", ctx.request_id)
 
 
 def run_callbacks(ctx: Context) -> None:
