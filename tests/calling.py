@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -62,7 +62,7 @@ class Started:
     def __init__(self, app: Any, environ: dict[str, Any]) -> None:
         self.status = ""
         self.headers: list[tuple[str, str]] = []
-        self.body: Iterable[bytes] = app(environ, self._start_response)
+        self.body: Any = app(environ, self._start_response)
 
     def _start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None

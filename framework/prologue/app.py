@@ -195,9 +195,9 @@ class App(Verbs):
         Args:
             error: a status from 400 to 599 is handled where a response has it and no body; an exception class
                 where it or a subclass is raised, the nearest class first.
-            handler: takes ``(ctx)`` or ``(ctx, error)``; returns what any handler may return. Its answer has
-                the status of the error, 500 for an exception without one, unless it has another than 200 or
-                spells it out: ``return page, 200``.
+            handler: takes ``(ctx)`` or ``(ctx, error)``, both without a default; returns what any handler may
+                return. Its answer has the status of the error, 500 for an exception without one, unless it
+                has another than 200 or spells it out: ``return page, 200``.
             group: handle only what is under its prefix.
 
         Raises:
@@ -298,8 +298,7 @@ class App(Verbs):
                     content_type = _JSON_FIELD
                     body = encode_json(result)
         except Exception as error:
-            content_type = None
-            self._fail(ctx, error)
+            return self._finish(ctx, start_response, error)
         except BaseException:
             run_callbacks(ctx)
             raise
@@ -307,13 +306,6 @@ class App(Verbs):
             return self._finish(ctx, start_response)
         start_response("200 OK", [content_type, ("Content-Length", f"{len(body)}")])
         return [body]
-
-    def _fail(self, ctx: Context, error: Exception) -> None:
-        try:
-            self.errors.answer(ctx, error)
-        except BaseException:
-            run_callbacks(ctx)
-            raise
 
     def _check(self, ctx: Context, path: str) -> None:
         """Set path and deadline, and refuse what no handler should see."""
@@ -332,10 +324,14 @@ class App(Verbs):
             if not self._chain:
                 raise ctx.error
 
-    def _finish(self, ctx: Context, start_response: StartResponse) -> Iterable[bytes]:
-        """Send the response; from here on an error is the server's."""
+    def _finish(
+        self, ctx: Context, start_response: StartResponse, error: Exception | None = None
+    ) -> Iterable[bytes]:
+        """Answer an error, if there is one, and send the response; from then on errors are the server's."""
         try:
             try:
+                if error is not None:
+                    raise error
                 if ctx.response.status >= 400:
                     self.errors.complete(ctx)
             except Exception as error:

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from prologue.errors import DuplicatedRouteError, HTTPError
-from prologue.response import HTML, Response, error_page
+from prologue.response import HTML, Headers, Response, error_page
 from prologue.results import response_of, to_response
 from prologue.routing import Converter, Group, TrieRouter
 from prologue.sending import discard
@@ -102,15 +102,16 @@ class ErrorHandlers:
         response = ctx.response
         if response.status < 400 or response.body or response.stream is not None:
             return
-        if response.content_type != HTML:
-            # The type of no body says nothing about the body that comes.
-            response.content_type = HTML
+        # A new one: the handler may return the same response every time. The type of no body goes.
+        ctx.response = Response(b"", response.status, Headers.unchecked(response.headers))
+        ctx.response.content_type = HTML
         handler = self._find(ctx, (response.status,))
         if handler is not None:
             self._run(handler, ctx)
             response = ctx.response
-        if response.status >= 400 and not response.body and response.stream is None:
-            response.set_body(_page(response.status))
+            if response.status < 400 or response.body or response.stream is not None:
+                return
+        ctx.response.set_body(_page(response.status))
 
     def _run(self, handler: Handler, ctx: Context) -> None:
         """Let an error handler answer; a 200 that it did not spell out becomes the status of the error."""
@@ -141,23 +142,23 @@ class ErrorHandlers:
         if self._groups:
             own = ctx.route.target.group if ctx.route is not None else None
             match = self._prefixes.find_route("GET", ctx.path)
+            groups: list[Group | None]
             for groups in ([own], match.target if match is not None else []):
-                while groups:
+                while groups := [group for group in groups if group is not None]:
                     yield from (self._tables[group] for group in groups if group in self._tables)
-                    groups = [group.parent for group in groups if group is not None]
+                    groups = [group.parent for group in groups]
         yield self._tables[None]
 
 
 def _takes_error(handler: Handler) -> bool:
-    try:
-        inspect.signature(handler).bind(None, None)
-    except TypeError:
+    """Return whether a handler must be given the exception too: a parameter with a default is its own."""
+    for arguments in (1, 2):
         try:
-            inspect.signature(handler).bind(None)
+            inspect.signature(handler).bind(*[None] * arguments)
         except TypeError:
-            raise TypeError(f"error handler {handler!r} must take (ctx) or (ctx, error)") from None
-        return False
-    return True
+            continue
+        return arguments == 2
+    raise TypeError(f"error handler {handler!r} must take (ctx) or (ctx, error)")
 
 
 def _error_page(status: int) -> bytes:
@@ -238,12 +239,12 @@ def _from_here(ctx: Context) -> bool:
 
 
 def _debug_page(ctx: Context, error: Exception) -> str:
-    text = "".join(traceback.format_exception(error))
+    shown = traceback.TracebackException.from_exception(error)
     route = ctx.route.pattern if ctx.route is not None else "none"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>500</title></head><body>'
         f"<h1>{escape(type(error).__name__)}</h1>"
-        f"<p>{escape(str(error))}</p>"
+        f"<p>{escape(str(shown))}</p>"
         f"<p>{escape(ctx.environ.get('REQUEST_METHOD', ''))} {escape(ctx.path)}, route {escape(route)},"
-        f" request {ctx.request_id}</p><pre>{escape(text)}</pre></body></html>"
+        f" request {ctx.request_id}</p><pre>{escape(''.join(shown.format()))}</pre></body></html>"
     )
