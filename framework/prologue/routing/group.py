@@ -157,8 +157,6 @@ class _Owner(Protocol):
         group: Group | None = ...,
     ) -> Route: ...
 
-    def add_group(self, group: Group) -> None: ...
-
     def register_error_handler(self, error: Any, handler: Handler, *, group: Group | None = ...) -> None: ...
 
 
@@ -193,7 +191,6 @@ class Group(Verbs):
         self.parent = parent
         self.prefix: str = (parent.prefix if parent else "") + ("" if prefix == "/" else prefix)
         self.middlewares: tuple[Handler, ...] = ((*parent.middlewares,) if parent else ()) + tuple(middlewares)
-        app.add_group(self)
 
     def __repr__(self) -> str:
         return f"<Group {self.prefix or '/'}>"
