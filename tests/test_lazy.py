@@ -73,7 +73,7 @@ def test_none_is_a_value(ttl: float | None) -> None:
 @pytest.mark.parametrize("ttl", [None, 60.0])
 def test_the_loader_runs_once_whatever_the_number_of_threads(ttl: float | None) -> None:
     with impatient_threads():
-        for _ in range(30):
+        for _ in range(15):
             loader = Loader()
             resource = LazyResource(loader, ttl=ttl)
             assert together(8, lambda _, resource=resource: resource.get()) == [1] * 8  # type: ignore[misc]
@@ -178,7 +178,7 @@ def test_simultaneous_resets_close_each_value_once() -> None:
         resource = LazyResource(loader, close=closed.append)
 
         def use(number: int) -> None:
-            for _ in range(50):
+            for _ in range(30):
                 resource.get()
                 resource.reset()
 
@@ -334,6 +334,19 @@ def test_without_a_lifetime_the_value_stays() -> None:
     resource.get()
     clock.now += 1e12
     assert (resource.get(), resource.initialized) == (1, True)
+
+
+def test_without_a_lifetime_get_does_not_look_at_the_clock() -> None:
+    looks: list[str] = []
+
+    def clock() -> float:
+        looks.append("look")
+        return 0.0
+
+    resource = LazyResource(Loader(), clock=clock)
+    resource.get()
+    looks.clear()
+    assert (resource.get(), looks) == (1, [])
 
 
 def test_one_thread_reloads_and_the_others_wait_for_the_new_value() -> None:

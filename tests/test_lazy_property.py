@@ -69,7 +69,7 @@ def test_computed_on_first_read_once_per_instance(kind: type[Plain | Slotted]) -
 @kinds
 def test_computed_once_whatever_the_number_of_threads(kind: type[Plain | Slotted]) -> None:
     with impatient_threads():
-        for _ in range(30):
+        for _ in range(15):
             instance = kind()
             assert together(8, lambda _, instance=instance: instance.number) == [1] * 8  # type: ignore[misc]
             assert instance.computed == 1

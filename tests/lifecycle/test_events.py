@@ -72,7 +72,7 @@ def test_registration_is_usable_as_a_decorator() -> None:
 
 def test_threads_that_call_startup_wait_until_it_is_done() -> None:
     with impatient_threads():
-        for _ in range(20):
+        for _ in range(10):
             lifecycle = Lifecycle()
             called: list[int] = []
             for number in range(5):
@@ -218,7 +218,7 @@ def test_shutdown_handlers_run_in_reverse_order_once_and_before_the_resources_cl
 
 def test_simultaneous_shutdowns_run_each_handler_once() -> None:
     with impatient_threads():
-        for _ in range(20):
+        for _ in range(10):
             lifecycle = Lifecycle()
             called: list[int] = []
             for number in range(5):
@@ -430,6 +430,23 @@ def test_what_the_parents_startup_registered_is_not_the_childs() -> None:
     assert in_child(child) == ["startup of child", "shutdown of child", "shutdown"]
     lifecycle.shutdown()
     assert called == ["startup of parent", "parent's own", "shutdown of parent", "shutdown"]
+
+
+def test_what_the_parents_handlers_hold_is_not_finalized_in_the_child() -> None:
+    class Connection:
+        def close(self) -> None:
+            finalized.append("connection")
+
+        __del__ = close
+
+    finalized: list[str] = []
+    lifecycle = Lifecycle()
+    lifecycle.on_startup(lambda: lifecycle.on_shutdown(Connection().close))
+    lifecycle.startup()
+
+    assert in_child(lambda: finalized) == []
+    lifecycle.shutdown()
+    assert finalized[0] == "connection"
 
 
 def test_a_retry_after_a_failure_keeps_what_was_declared_before_the_first_try() -> None:

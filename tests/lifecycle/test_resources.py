@@ -305,11 +305,11 @@ def test_a_ready_resource_takes_its_place_in_the_childs_order_at_its_first_acces
     resources.add("a", lazy(events, "a"))
 
     def child() -> object:
-        resources["a"], resources["ready"], resources["ready"]
+        resources["ready"], resources["a"], resources["ready"]
         resources.close()
         return events
 
-    assert in_child(child) == ["open a", "close value", "close a"]
+    assert in_child(child) == ["open a", "close a", "close value"]
 
 
 def test_a_lock_held_at_the_fork_is_free_in_the_child() -> None:
