@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,7 +39,8 @@ class Server:
         self._log = directory / "log"
         payload = directory / "payload.bin"
         payload.write_bytes(PAYLOAD)
-        inherited = {name: value for name, value in os.environ.items() if name not in ("PORT", "WEB_CONCURRENCY")}
+        meant_for_another = {"PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS"}
+        inherited = {name: os.environ[name] for name in os.environ.keys() - meant_for_another}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", *command],
@@ -66,9 +67,8 @@ class Server:
         assert found is not None, self.log()
         self.port = int(found[1])
 
-    def until(self, condition: object) -> None:
+    def until(self, condition: Callable[[], object]) -> None:
         """Look again and again, in bounded time, until a condition of another process holds."""
-        assert callable(condition)
         end = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < end, f"the condition never came to hold\n{self.events()}\n{self.log()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from pathlib import Path
 
 from tests.integration.conftest import Start
@@ -10,7 +11,10 @@ from tests.integration.servers import embedded
 
 
 def test_the_development_server_serves_and_shows_errors(start: Start) -> None:
-    server = start(embedded("app.run(port=0, use_reloader=False, workers=3)"), DEBUG="yes")
+    call = "import logging; logging.basicConfig(level=logging.INFO)\n"
+    call += "app.run(port=0, use_reloader=False, workers=3, timeout=60)"
+    server = start(embedded(call), DEBUG="yes")
+    assert "the development server makes no use of workers, timeout" in server.log()
     assert server.get("/stream")[0] == 200
     status, body = server.get("/error")
     assert status == 500
@@ -47,7 +51,8 @@ def test_a_changed_source_is_loaded_again(start: Start, tmp_path: Path) -> None:
 
 
 def test_the_port_of_another_program_is_told(start: Start) -> None:
-    first = start(embedded())
-    second = start(embedded(f"app.run(port={first.port}, use_reloader=False)"), listens=False, DEBUG="yes")
-    assert second.wait() == 1
-    assert f"Port {first.port} is in use by another program" in second.log()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        server = start(embedded(f"app.run(port={port})"), listens=False, DEBUG="yes")
+        assert server.wait() == 1
+    assert f"Port {port} is in use by another program" in server.log()

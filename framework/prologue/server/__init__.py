@@ -27,8 +27,8 @@ def run(
 
     With ``settings.debug`` this is werkzeug's development server: one process, a thread for each request, a
     restart when a source file changes, and this package's own debug page. Otherwise it is gunicorn, see
-    :class:`prologue.server.embedded.GunicornServer`. Each server ignores the options of the other, so that one
-    call serves both.
+    :class:`prologue.server.embedded.GunicornServer`. Each server ignores the options of the other: one call
+    serves both.
 
     Args:
         app: the application.
