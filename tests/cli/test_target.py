@@ -28,9 +28,9 @@ FILES = {
             raise RuntimeError('broken on purpose')
         number = 3
         """,
-    "shop/__init__.py": "",
-    "shop/web.py": f"from shop.parts import name\n{APP}app = App(Settings(app_name=name))\n",
-    "shop/parts.py": "name = 'shop'\n",
+    "store/__init__.py": "",
+    "store/web.py": f"from store.parts import name\n{APP}app = App(Settings(app_name=name))\n",
+    "store/parts.py": "name = 'shop'\n",
     "broken.py": "def divide() -> float:\n    return 1 / 0\ndivide()\n",
     "syntax.py": "x = = 1\n",
     "needy.py": "import a_library_that_is_not_there\n",
@@ -53,9 +53,9 @@ FILES = {
         ("factory:create_app()", "made"),
         ("factory:Site.create()", "made"),
         ("factory.py:create_app()", "made"),
-        ("shop.web:app", "shop"),
-        ("shop.web", "shop"),
-        ("shop/web.py", "shop"),
+        ("store.web:app", "shop"),
+        ("store.web", "shop"),
+        ("store/web.py", "shop"),
     ],
 )
 def test_a_target_names_an_application(workspace: Path, target: str, name: str) -> None:
@@ -70,7 +70,7 @@ def test_a_target_names_an_application(workspace: Path, target: str, name: str) 
 def test_an_application_is_found_in_another_directory(workspace: Path) -> None:
     write({f"site/{name}": text for name, text in FILES.items()})
     assert load_app("app:other", "site").settings.app_name == "other"
-    assert load_app("shop/web.py", "site").settings.app_name == "shop"
+    assert load_app("store/web.py", "site").settings.app_name == "shop"
     assert sys.path[0] == str(workspace / "site")
 
 
@@ -78,10 +78,10 @@ def test_an_application_is_found_in_another_directory(workspace: Path) -> None:
     ("target", "message"),
     [
         ("ap:app", "'ap:app': there is no module 'ap' in {here}; did you mean 'app'?"),
-        ("shp", "'shp': there is no module 'shp' in {here}; did you mean 'shop'?"),
+        ("stor", "'stor': there is no module 'stor' in {here}; did you mean 'store'?"),
         (
-            "shop.nothing",
-            "'shop.nothing': there is no module 'shop.nothing' in {here};"
+            "store.nothing",
+            "'store.nothing': there is no module 'store.nothing' in {here};"
             " --app-dir names another directory to look in",
         ),
         ("app.web", "'app.web': there is no module 'app.web' in {here}; did you mean 'app'?"),
@@ -90,7 +90,7 @@ def test_an_application_is_found_in_another_directory(workspace: Path) -> None:
         ("two words.py", "'two words.py': 'two words' cannot be imported; rename the file"),
         ("a b:app", "'a b:app': 'a b' is no name of a module and no .py file"),
         (":app", "':app': '' is no name of a module and no .py file"),
-        ("shop/web", "'shop/web': 'shop/web' is no name of a module and no .py file"),
+        ("store/web", "'store/web': 'store/web' is no name of a module and no .py file"),
         ("app:", "'app:': write MODULE:APP, FILE.py:APP or MODULE:FACTORY()"),
         ("app:1", "'app:1': write MODULE:APP, FILE.py:APP or MODULE:FACTORY()"),
         ("app:make(1)", "'app:make(1)': write MODULE:APP, FILE.py:APP or MODULE:FACTORY()"),
