@@ -18,7 +18,6 @@ from prologue.cli.project import create_project
 from prologue.cli.target import load_app, user_code
 from prologue.errors import MissingExtraError, PrologueError
 from prologue.routing import ALL_METHODS, Route
-from prologue.testing import TestClient, run_once
 
 __all__ = ["prologue"]
 
@@ -32,7 +31,7 @@ class _Commands(click.Group):
         except click.ClickException as error:
             # What click itself finds wrong has a context; our own messages name the remedy.
             context = getattr(error, "ctx", None)
-            hint = f" Try '{context.command_path} --help'." if context is not None else ""
+            hint = f" (see: {context.command_path} --help)" if context is not None else ""
             click.echo(f"prologue: {error.format_message()}{hint}", err=True)
             sys.exit(2)
         except click.Abort:
@@ -77,8 +76,8 @@ def _parse_settings(_ctx: object, _option: object, given: tuple[str, ...]) -> di
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 lets the system choose.")
 @click.option("--workers", type=click.IntRange(min=1), help="Number of processes.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of each process.")
-@click.option("--debug/--no-debug", default=None, help="Serve with the development server, or with gunicorn.")
-@click.option("--reload/--no-reload", default=None, help="Restart when the code changes; the default in debug.")
+@click.option("--debug/--no-debug", default=None, help="The development server, or gunicorn.")
+@click.option("--reload/--no-reload", default=None, help="Restart on changes; the default in debug.")
 @click.option(
     "--set",
     "settings",
@@ -103,14 +102,14 @@ def run(
     if debug is not None:
         app.settings = app.settings.replace(debug=debug)
     if reload and not app.settings.debug:
-        raise click.UsageError("--reload restarts the development server only: add --debug")
+        raise click.ClickException("--reload restarts the development server only: add --debug")
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if reload is not None:
         given["use_reloader"] = reload
     try:
         app.run(**settings | given)
     except (PrologueError, OSError) as error:
-        raise click.UsageError(str(error)) from error
+        raise click.ClickException(str(error)) from error
 
 
 @prologue.command()
@@ -188,6 +187,9 @@ def shell(target: str, app_dir: str) -> None:
     There are `app`, `client`, which sends it requests, and `run_once`, which returns the Context of one.
     Shutdown runs at the end.
     """
+    # WebTest, too, is imported by those who test and by nobody who serves.
+    from prologue.testing import TestClient, run_once
+
     app = load_app(target, app_dir)
     names: dict[str, object] = {"app": app, "run_once": run_once}
     missing = ""

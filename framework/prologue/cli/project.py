@@ -112,11 +112,11 @@ def create_project(name: str) -> list[Path]:
         owner alone.
 
     Raises:
-        click.UsageError: the name is no plain name; there is something of this name; or a file cannot be
+        click.ClickException: the name is no plain name; there is something of this name; or a file cannot be
             written.
     """
     if not _NAME.fullmatch(name):
-        raise click.UsageError(
+        raise click.ClickException(
             f"{name!r:.80} is no name for a project: a letter first, up to 64 ASCII letters, digits, - and _"
         )
     directory = Path(name)
@@ -130,9 +130,9 @@ def create_project(name: str) -> list[Path]:
             paths.append(path)
         paths.append(_write_secret(directory / ".env", name))
     except FileExistsError:
-        raise click.UsageError(f"{name!r} is there already: choose another name, or remove it") from None
+        raise click.ClickException(f"{name!r} is there already: choose another name, or remove it") from None
     except OSError as error:
-        raise click.UsageError(f"cannot write {error.filename}: {error.strerror}") from error
+        raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from error
     return paths
 
 

@@ -37,26 +37,26 @@ def load_app(target: str, directory: str | Path = ".") -> App:
         The application.
 
     Raises:
-        click.UsageError: the target is malformed or names no App; or the user's code failed, and its
+        click.ClickException: the target is malformed or names no App; or the user's code failed, and its
             traceback stands on stderr.
     """
     module_part, colon, attribute = target.partition(":")
     found = _ATTRIBUTE.fullmatch(attribute if colon else "app")
     if found is None:
-        raise click.UsageError(f"{target!r}: write MODULE:APP, FILE.py:APP or MODULE:FACTORY()")
+        raise click.ClickException(f"{target!r}: write MODULE:APP, FILE.py:APP or MODULE:FACTORY()")
     module = _import(module_part, Path(directory).resolve(), target)
     value: Any = module
     for name in found[1].split("."):
         value = _attribute(value, name, target, module)
     if found[2]:
         if not callable(value):
-            raise click.UsageError(f"{target!r}: {found[1]} is {_kind(value)}; leave out the ()")
+            raise click.ClickException(f"{target!r}: {found[1]} is {_kind(value)}; leave out the ()")
         with user_code(target):
             value = value()
     if not isinstance(value, App):
         made = f"{found[0]} returned" if found[2] else f"{found[1]} is"
         hint = f"; if it makes one, write {found[1]}()" if inspect.isroutine(value) else ""
-        raise click.UsageError(f"{target!r}: {made} {_kind(value)}, not an App{hint}")
+        raise click.ClickException(f"{target!r}: {made} {_kind(value)}, not an App{hint}")
     return value
 
 
@@ -65,16 +65,16 @@ def user_code(what: str) -> Iterator[None]:
     """Run code of the user; an error of it is printed with its traceback, without our part of it.
 
     Raises:
-        click.UsageError: an exception came out of the block.
+        click.ClickException: an exception came out of the block.
     """
     try:
         yield
     except Exception as error:
         own = _user_part(error.__traceback__)
         if own is None and not isinstance(error, SyntaxError):
-            raise click.UsageError(f"{what!r} failed: {type(error).__name__}: {error}") from error
+            raise click.ClickException(f"{what!r} failed: {type(error).__name__}: {error}") from error
         click.echo("".join(traceback.format_exception(type(error), error, own)), nl=False, err=True)
-        raise click.UsageError(f"{what!r} failed with the error above, {type(error).__name__}") from error
+        raise click.ClickException(f"{what!r} failed with the error above, {type(error).__name__}") from error
 
 
 def _user_part(trace: TracebackType | None) -> TracebackType | None:
@@ -96,7 +96,7 @@ def _import(module_part: str, directory: Path, target: str) -> ModuleType:
     elif _MODULE.fullmatch(module_part):
         name = module_part
     else:
-        raise click.UsageError(f"{target!r}: {module_part!r} is no name of a module and no .py file")
+        raise click.ClickException(f"{target!r}: {module_part!r} is no name of a module and no .py file")
     if sys.path[0] != str(directory):
         sys.path.insert(0, str(directory))
     with user_code(target):
@@ -108,21 +108,21 @@ def _import(module_part: str, directory: Path, target: str) -> ModuleType:
     known = [path.stem for path in directory.glob("*.py")]
     known += [path.parent.name for path in directory.glob("*/__init__.py")]
     hint = _nearest(name, known) or "; --app-dir names another directory to look in"
-    raise click.UsageError(f"{target!r}: there is no module {name!r} in {directory}{hint}")
+    raise click.ClickException(f"{target!r}: there is no module {name!r} in {directory}{hint}")
 
 
 def _of_file(path: Path, target: str) -> tuple[str, Path]:
     """Return the name of the module in a file, and the directory to import it from."""
     if not path.is_file():
         known = [other.name for other in path.parent.glob("*.py")]
-        raise click.UsageError(f"{target!r}: there is no file {path}{_nearest(path.name, known)}")
+        raise click.ClickException(f"{target!r}: there is no file {path}{_nearest(path.name, known)}")
     names, directory = [path.stem], path.resolve().parent
     while (directory / "__init__.py").is_file():
         names.insert(0, directory.name)
         directory = directory.parent
     name = ".".join(names)
     if not _MODULE.fullmatch(name):
-        raise click.UsageError(f"{target!r}: {name!r} cannot be imported; rename the file")
+        raise click.ClickException(f"{target!r}: {name!r} cannot be imported; rename the file")
     return name, directory
 
 
@@ -131,9 +131,9 @@ def _attribute(value: Any, name: str, target: str, module: ModuleType) -> Any:
         return getattr(value, name)
     except AttributeError:
         apps = [key for key, other in vars(module).items() if isinstance(other, App)]
-        known = apps or [key for key in vars(module) if not key.startswith("_")]
-        hint = f"; there is {', '.join(apps)}" if apps else _nearest(name, known)
-        raise click.UsageError(f"{target!r}: {module.__name__} has no {name!r}{hint}") from None
+        known = [key for key in vars(module) if not key.startswith("_")]
+        hint = f"; there is {', '.join(apps)}" if apps else _nearest(name, known) or "; name the App there"
+        raise click.ClickException(f"{target!r}: {module.__name__} has no {name!r}{hint}") from None
 
 
 def _nearest(name: str, known: list[str]) -> str:
