@@ -208,6 +208,8 @@ class App(Verbs):
     def mount(self, prefix: str, application: WSGIApplication, name: str = "") -> None:
         """Hand every request below a prefix to another WSGI application, which sees the rest of the path.
 
+        More specific routes win; a route at the prefix itself is added before and keeps its methods.
+
         Args:
             prefix: static text such as ``/legacy``.
             application: any WSGI callable.
@@ -216,10 +218,15 @@ class App(Verbs):
         Raises:
             RouteError: the prefix is wrong or taken.
         """
-        mounted = Mount(application, len([part for part in prefix.split("/") if part]))
-        methods = (*ALL_METHODS, "HEAD")
-        self.add_route(prefix, mounted, methods, name)
-        self.add_route(f"{prefix}/*$", mounted, methods)
+        parts = [part for part in prefix.split("/") if part]
+        path = "/" + "/".join(parts)
+        mounted = Mount(application, len(parts))
+        methods = {*ALL_METHODS, "HEAD"}
+        self.add_route(f"{prefix}/*$", mounted, tuple(methods))
+        taken = {method for route in self.routes if route.pattern == path for method in route.methods}
+        free = methods - taken - ({"HEAD"} if "GET" in taken else set())
+        if free:
+            self.add_route(path, mounted, tuple(free), name)
 
     def on_startup(self, function: Callable[[], object]) -> Callable[[], object]:
         """Call a function once per process, after fork and before the first request; also a decorator."""
