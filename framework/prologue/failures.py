@@ -6,7 +6,6 @@ import inspect
 import logging
 import traceback
 from collections.abc import Callable, Iterable
-from html import escape
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +165,8 @@ def _from_here(ctx: Context) -> bool:
 
 
 def _debug_page(ctx: Context, error: Exception) -> str:
+    from html import escape
+
     text = "".join(traceback.format_exception(error))
     route = ctx.route.pattern if ctx.route is not None else "none"
     return (
