@@ -98,3 +98,13 @@ def test_importing_the_package_imports_no_extra() -> None:
     code = f"import sys, prologue; print(sorted(sys.modules.keys() & set({extras})))"
     command = [sys.executable, "-c", code]
     assert subprocess.check_output(command, text=True, timeout=60).strip() == "[]"
+
+
+def test_importing_the_package_leaves_slow_modules_to_their_first_use() -> None:
+    slow = ["email.utils", "html", "mimetypes", "secrets", "werkzeug"]
+    code = (
+        "import sys; before = set(sys.modules); import prologue;"
+        f"print(sorted((sys.modules.keys() - before) & set({slow})))"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.check_output(command, text=True, timeout=60).strip() == "[]"

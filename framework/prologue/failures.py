@@ -6,7 +6,6 @@ import inspect
 import logging
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from html import escape
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -239,6 +238,8 @@ def _from_here(ctx: Context) -> bool:
 
 
 def _debug_page(ctx: Context, error: Exception) -> str:
+    from html import escape
+
     shown = traceback.TracebackException.from_exception(error)
     route = ctx.route.pattern if ctx.route is not None else "none"
     return (

@@ -2,16 +2,16 @@
 
 The file is opened once and everything is decided from that descriptor; a path is served only when it
 is a regular file inside its directory, links resolved.
+
+PERF: ``email.utils`` and ``mimetypes`` are imported where they are used, see :mod:`prologue.response`.
 """
 
 from __future__ import annotations
 
-import mimetypes
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from email.utils import formatdate, parsedate_to_datetime
 from io import FileIO
 from typing import Any
 
@@ -92,6 +92,9 @@ def file_response(
     Raises:
         HeaderError: a header may not be sent.
     """
+    import mimetypes
+    from email.utils import formatdate
+
     method = environ.get("REQUEST_METHOD", "GET")
     path = _resolve(os.fspath(directory), os.fspath(file_name))
     if path is None:
@@ -211,6 +214,8 @@ def _strong_tags(field: str) -> list[str]:
 def _date(field: str | None) -> int | None:
     if not field:
         return None
+    from email.utils import parsedate_to_datetime
+
     try:
         return int(parsedate_to_datetime(field).timestamp())
     except (TypeError, ValueError, OverflowError, IndexError):

@@ -2,6 +2,9 @@
 
 Header names and values, cookies and statuses are checked when they are set, so that a mistake is seen
 where it is made and a control character never reaches the wire.
+
+PERF: ``email.utils`` and ``html`` are imported where they are used: at the top they would be a fifth of what
+``import prologue`` costs (20 of 100 ms).
 """
 
 from __future__ import annotations
@@ -9,8 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-from html import escape
 from http import HTTPStatus
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -377,6 +378,8 @@ def _cookie(
     if expires is not None:
         if not isinstance(expires, datetime) or expires.tzinfo is None:
             raise HeaderError(f"cookie {name}: expires must be a datetime with a time zone, not {expires!r}")
+        from email.utils import format_datetime
+
         parts.append(f"Expires={format_datetime(expires.astimezone(UTC), usegmt=True)}")
     if max_age is not None:
         if isinstance(max_age, timedelta):
@@ -474,6 +477,8 @@ def error404(body: str | bytes = "<h1>404 Not Found!</h1>", headers: HeaderItems
 
 def error_page(message: str, title: str = "") -> str:
     """Return a small HTML page that shows a message, escaped."""
+    from html import escape
+
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f"<title>{escape(title or message)}</title></head>"
