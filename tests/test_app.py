@@ -20,13 +20,18 @@ from prologue.errors import (
     MissingExtraError,
     RouteBuildError,
     RouteError,
-    SettingsError,
 )
 from prologue.routing import ALL_METHODS, Converter
 from tests.calling import Answer, Started, call, client, environ_for
 from tests.concurrency import together
 
 Handler = Callable[[Context], Any]
+
+pytestmark = pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
+
+
+def untyped(value: Any) -> Any:
+    return value
 
 
 def say(text: str) -> Handler:
@@ -77,7 +82,6 @@ def crud() -> App:
         ("OPTIONS", "*", 404, "404 Not Found", None),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
 def test_method_and_path_decide(
     method: str, path: str, status: int, text: str, allow: str | None, middlewares: Any
 ) -> None:
@@ -148,7 +152,7 @@ def test_route_and_add_route_take_methods_and_names() -> None:
         (lambda app: app.mount("/taken", say("")), DuplicatedRouteError, "GET /taken"),
         (lambda app: app.register_converter("int", int), RouteError, "int"),
         (lambda app: app.url_for("nobody"), RouteBuildError, "no route has the name 'nobody'"),
-        (lambda app: App({"debug": True}), SettingsError, r"Settings\(\.\.\.\)"),
+        (lambda app: App(untyped({"debug": True})), TypeError, r"takes Settings\(...\), not {'debug': True}"),
     ],
 )
 def test_mistakes_are_errors_when_they_are_made(add: Any, error: type[Exception], message: str) -> None:
@@ -501,9 +505,12 @@ def test_a_request_after_shutdown_without_startup_is_an_error() -> None:
 def test_lazy_puts_a_resource_among_those_of_the_application() -> None:
     events: list[str] = []
     app = App()
-    resource: LazyResource[Any] = app.lazy(
-        "index", lambda: events.append("load") or "index", close=events.append
-    )
+
+    def load() -> str:
+        events.append("load")
+        return "index"
+
+    resource: LazyResource[Any] = app.lazy("index", load, close=events.append)
     app.get("/", lambda ctx: ctx.app.resources["index"])
 
     assert isinstance(resource, LazyResource)
@@ -511,8 +518,13 @@ def test_lazy_puts_a_resource_among_those_of_the_application() -> None:
     assert together(4, lambda _: call(app).text) == ["index"] * 4
     app.lifecycle.shutdown()
     assert events == ["load", "index"]
-    with pytest.raises(LifecycleError):
-        App().resources.add("x", resource) or app.lazy("index", list)
+
+
+def test_a_name_of_a_resource_is_used_once() -> None:
+    app = App()
+    app.lazy("index", list)
+    with pytest.raises(LifecycleError, match="'index' is there already"):
+        app.lazy("index", list)
 
 
 def test_run_hands_the_application_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
