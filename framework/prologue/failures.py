@@ -142,8 +142,8 @@ class ErrorHandlers:
         if self._groups:
             own = ctx.route.target.group if ctx.route is not None else None
             match = self._prefixes.find_route("GET", ctx.path)
-            groups: list[Group]
-            for groups in ([own] if own is not None else [], match.target if match is not None else []):
+            for found in ([own], match.target if match is not None else []):
+                groups = [group for group in found if group is not None]
                 while groups:
                     yield from (self._tables[group] for group in groups if group in self._tables)
                     groups = [group.parent for group in groups if group.parent is not None]
