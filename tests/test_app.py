@@ -394,8 +394,6 @@ def test_a_deadline_that_has_passed_leaves_no_time() -> None:
 
 def test_the_context_class_is_the_applications_own() -> None:
     class Own(Context):
-        __slots__ = ()
-
         def greeting(self) -> str:
             return f"hello from {self.path}"
 
