@@ -76,6 +76,10 @@ class App(Verbs):
         converters: more converters for typed path parameters.
         context_class: a subclass of Context for the handlers of this application.
 
+    Raises:
+        TypeError: the settings are no Settings, a middleware or a handler cannot be called, or an error
+            cannot be handled.
+
     Thread safety: an App is shared by all threads once it serves; routes, middlewares and handlers are
     registered before.
     Fork safety: what was opened before a fork is forgotten in the child and made anew.
@@ -99,6 +103,8 @@ class App(Verbs):
         context_class: type[Context] = Context,
     ) -> None:
         self.settings = Settings() if settings is None else settings
+        if not isinstance(self.settings, Settings):
+            raise TypeError(f"an App takes Settings(...), not {settings!r:.200}")
         converters = tuple(converters)
         self.router = TrieRouter(converters)
         self._find_route = self.router.find_route
