@@ -10,7 +10,7 @@ from html import escape
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from prologue.errors import HTTPError
+from prologue.errors import HeaderError, HTTPError
 from prologue.response import Response, error_page
 from prologue.results import to_response
 from prologue.routing import Group, TrieRouter
@@ -129,7 +129,11 @@ def _page(status: int) -> str:
 def _response_for(ctx: Context, error: Exception) -> Response:
     """Return the response that an exception stands for; log it when it stands for none."""
     if isinstance(error, HTTPError):
-        return Response(error.body and error_page(error.body), error.status, error.headers)
+        try:
+            return Response(error.body and error_page(error.body), error.status, error.headers)
+        except HeaderError as mistake:
+            mistake.__cause__ = error
+            error = mistake
     if hasattr(error, "get_response") and isinstance(getattr(error, "code", None), int):
         # A werkzeug exception: the request's own parsing raises them.
         code: int = error.code  # type: ignore[attr-defined]

@@ -235,7 +235,16 @@ def descriptors() -> int:
 def test_d14_no_request_leaves_a_descriptor_open(root: Path) -> None:
     os.mkfifo(root / "pipe")
     app = static_app(root)
-    names = ("sub", "pipe", "missing", "../secret.txt", "index.html", "sub/page.txt", "sub/no", "index.html/x")
+    names = (
+        "sub",
+        "pipe",
+        "missing",
+        "../secret.txt",
+        "index.html",
+        "sub/page.txt",
+        "sub/no",
+        "index.html/x",
+    )
 
     def all_requests() -> None:
         for name in names:
