@@ -260,10 +260,17 @@ class App(Verbs):
             if not self.lifecycle.started:
                 self.lifecycle.startup()
             path = environ.get("PATH_INFO", "")
-            # PERF: two C calls recognise the usual path; any other is decoded and checked in a function.
-            ctx.path = path if path.isascii() and path.isprintable() else _decode(path)
-            if self._guarded:
-                self._guard(ctx)
+            try:
+                # PERF: two C calls recognise the usual path; any other is decoded and checked in a function.
+                if path.isascii() and path.isprintable():
+                    ctx.path = path
+                else:
+                    _decode(ctx, path)
+                if self._guarded:
+                    self._guard(ctx)
+            except HTTPError as error:
+                self._refuse(ctx, error)
+                return self._finish(ctx, start_response)
             if self._chain:
                 ctx._chain = self._chain
                 ctx.next()
@@ -302,6 +309,15 @@ class App(Verbs):
 
             if not valid_host(ctx.environ.get("HTTP_HOST", ""), trusted):
                 raise HTTPError(400, "the Host header names no host of this site")
+
+    def _refuse(self, ctx: Context, error: HTTPError) -> None:
+        """Answer a request that is not routed: of all middlewares the outermost alone has a hand in it."""
+
+        def refuse(_ctx: Context) -> None:
+            raise error
+
+        ctx._chain = (*self._chain[:2], refuse)
+        ctx.next()
 
     def _finish(self, ctx: Context, start_response: StartResponse) -> Iterable[bytes]:
         if ctx.response.status >= 400:
@@ -396,11 +412,12 @@ def _load_request() -> None:
     import prologue.request  # noqa: F401
 
 
-def _decode(path: str) -> str:
+def _decode(ctx: Context, path: str) -> None:
     """Decode a WSGI path (PEP 3333: its bytes as Latin-1) from UTF-8."""
+    text = path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
+    ctx.path = text.replace("\0", "\ufffd")
     if "\0" in path:
         raise HTTPError(400, "the path holds a NUL character")
-    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _shift(environ: WSGIEnvironment, depth: int) -> WSGIEnvironment:
