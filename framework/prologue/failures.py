@@ -22,6 +22,7 @@ __all__ = ["ErrorHandlers"]
 
 logger = logging.getLogger("prologue")
 
+_PROXY_FIELDS = ("HTTP_X_FORWARDED", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA")
 _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -165,7 +166,7 @@ def _from_here(ctx: Context) -> bool:
     return (
         (peer.startswith("127.") or peer == "::1")
         and (bare in _LOOPBACK_HOSTS or bare in ctx.app.settings.trusted_hosts)
-        and not any(name in environ for name in ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"))
+        and not any(name.startswith(_PROXY_FIELDS) for name in environ)
     )
 
 
