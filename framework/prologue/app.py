@@ -322,7 +322,7 @@ class App(Verbs):
 
     def _check(self, ctx: Context, path: str) -> None:
         """Set path and deadline, and refuse what no handler should see."""
-        ctx.path = _decode(path)
+        ctx.path = _decode(path).replace("\0", "\ufffd")
         settings = self.settings
         if settings.request_timeout is not None:
             ctx._deadline = time.monotonic() + settings.request_timeout

@@ -239,11 +239,19 @@ class Context(msgspec.Struct, eq=False):
 
     @property
     def response(self) -> Response:
-        """The response so far; what the handler returned, once it has."""
+        """The response so far; what the handler returned, once it has.
+
+        Where that cannot be sent, it is the response to this error.
+        """
         response = self._response
         if response is None:
-            response = self._response = to_response(self._result, None, self.environ)
-            self._result = None
+            result, self._result = self._result, None
+            try:
+                response = self._response = to_response(result, None, self.environ)
+            except Exception as error:
+                # Not raised: a middleware that adds headers to every response would never add them.
+                self.app.errors.answer(self, error)
+                return self.response
         return response
 
     @response.setter

@@ -1,7 +1,7 @@
 """Files as responses: validators, ranges, and the server's own way of sending a file.
 
-The file is opened once and everything is decided from that descriptor; a path is served only when it
-is a regular file inside its directory, links resolved.
+The file is opened once and everything is decided from that descriptor; it is served only when it is a
+regular file inside its directory, links resolved.
 
 PERF: ``email.utils`` and ``mimetypes`` are imported where they are used, see :mod:`prologue.response`.
 """
@@ -20,6 +20,11 @@ from prologue.response import BINARY, Headers, Response, content_disposition
 __all__ = ["FileBody", "file_response"]
 
 _BLOCK = 64 * 1024
+
+# Not blocking: a FIFO without a writer would hold the thread.
+_FILE_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_PATH needs no right to list the directory; not every system has it.
+_DIRECTORY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # RFC 9110 section 14.2, one range; several are answered with the whole file, as the RFC allows.
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
@@ -96,12 +101,10 @@ def file_response(
     from email.utils import formatdate
 
     method = environ.get("REQUEST_METHOD", "GET")
-    path = _resolve(os.fspath(directory), os.fspath(file_name))
-    if path is None:
+    opened = _open_file(os.fspath(directory), os.fspath(file_name))
+    if opened is None:
         return None
-    file = _open_regular(path, os.fspath(directory))
-    if file is None:
-        return None
+    file, path = opened
     try:
         info = os.fstat(file.fileno())
         guessed, encoding = mimetypes.guess_type(path)
@@ -132,46 +135,45 @@ def file_response(
             file.close()
 
 
-def _resolve(directory: str, name: str) -> str | None:
-    """Return the real path of a file, or None when it lies outside of its directory."""
-    if "\0" in name or "\0" in directory:
-        return None
-    if not directory:
-        return os.path.realpath(name)
-    from werkzeug.security import safe_join
-
-    joined = safe_join(directory, name)
-    if joined is None:
-        return None
-    path = os.path.realpath(joined)
-    return path if _inside(path, directory) else None
-
-
-def _inside(path: str, directory: str) -> bool:
-    root = os.path.realpath(directory)
-    return os.path.commonpath((root, path)) == root
-
-
-def _open_regular(path: str, directory: str) -> FileIO | None:
-    # Not blocking: a FIFO without a writer would hold the thread. No link: the path has none any more.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+def _open_file(directory: str, name: str) -> tuple[FileIO, str] | None:
+    """Open a regular file and return it with its real path, or None when there is none in the directory."""
     try:
-        file = FileIO(os.open(path, flags), "r")
+        if not directory:
+            path = os.path.realpath(name)
+            descriptor = os.open(path, _FILE_FLAGS)
+        elif name.startswith("/") or ".." in name.split("/"):
+            return None
+        else:
+            root = os.path.realpath(directory)
+            path = os.path.realpath(os.path.join(root, name))
+            if os.path.commonpath((root, path)) != root:
+                return None
+            descriptor = _open_below(root, os.path.relpath(path, root).split(os.sep))
     except (OSError, ValueError):
+        # ValueError: the name holds what no name of a file can, such as NUL.
         return None
+    # Before it becomes a FileIO, which would not close the descriptor of a directory.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return FileIO(descriptor, "r"), path
+
+
+def _open_below(root: str, names: list[str]) -> int:
+    """Open a file below a directory, following no link: a resolved path has none.
+
+    SECURITY: one directory after the other, each from the descriptor of the one before, so that it makes no
+    difference when a part of the path is swapped for a link after it was resolved.
+    """
+    descriptor = os.open(root, _DIRECTORY_FLAGS)
     try:
-        opened = os.fstat(file.fileno())
-        if stat.S_ISREG(opened.st_mode):
-            # SECURITY: a directory on the way may have been swapped for a link before the open.
-            again = os.path.realpath(path)
-            now = os.stat(again)
-            inside = not directory or _inside(again, directory)
-            if inside and (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino):
-                return file
-    except OSError:
-        pass
-    file.close()
-    return None
+        for name in names[:-1]:
+            inner = os.open(name, _DIRECTORY_FLAGS, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        return os.open(names[-1], _FILE_FLAGS, dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _decide(environ: Mapping[str, Any], etag: str, modified: int, size: int) -> tuple[int, int, int]:

@@ -409,9 +409,10 @@ def _cookie(
         if not secure:
             raise HeaderError(f"cookie {name}: partitioned=True needs secure=True, or browsers drop it")
         parts.append("Partitioned")
-    if name.startswith("__Secure-") and not secure:
+    # Browsers know the prefixes in any case (RFC 6265bis section 5.7).
+    if name.lower().startswith("__secure-") and not secure:
         raise HeaderError(f"cookie {name}: the prefix __Secure- needs secure=True")
-    if name.startswith("__Host-") and (not secure or domain or path != "/"):
+    if name.lower().startswith("__host-") and (not secure or domain or path != "/"):
         raise HeaderError(f"cookie {name}: the prefix __Host- needs secure=True, path '/' and no domain")
     return "; ".join(parts)
 

@@ -83,7 +83,9 @@ def test_d20_cookies_are_what_stands_between_semicolons(field: str, cookies: str
 def test_d20_a_quote_does_not_swallow_the_cookies_after_it() -> None:
     answer = call(cookie_app(), headers={"Cookie": '$Version=1; a="x; session=secret; b=y"'})
     assert b'["session","secret"]' in answer.body
-    assert call(cookie_app(), "/one", headers={"Cookie": 'a="x; session=secret; b=y"'}).body == b'{"a":"\\"x"}'
+    assert (
+        call(cookie_app(), "/one", headers={"Cookie": 'a="x; session=secret; b=y"'}).body == b'{"a":"\\"x"}'
+    )
 
 
 @pytest.mark.parametrize("block", ['\\"', "\\", '"', "a=b;", ";", "=", ' a="\\"', "a ", "\t"])
@@ -140,7 +142,9 @@ def test_d38_bytes_that_are_no_text_are_refused_or_literal(text: str, tmp_path: 
     assert_alive(app)
 
 
-@pytest.mark.parametrize("path", ["/\0", "/alive\0", "/echo/a\0b", "/nowhere\0", "/file/x\0.txt", "/\xd1\x87\0"])
+@pytest.mark.parametrize(
+    "path", ["/\0", "/alive\0", "/echo/a\0b", "/nowhere\0", "/file/x\0.txt", "/\xd1\x87\0"]
+)
 def test_d38_a_path_with_nul_is_refused(path: str, tmp_path: Path) -> None:
     (tmp_path / "x").write_text("x")
     assert_refused(call(echo_app(tmp_path), path), 400)
