@@ -190,7 +190,7 @@ class Group(Verbs):
         self.app = app
         self.parent = parent
         self.prefix: str = (parent.prefix if parent else "") + ("" if prefix == "/" else prefix)
-        self.middlewares: tuple[Handler, ...] = ((*parent.middlewares,) if parent else ()) + tuple(middlewares)
+        self.middlewares: tuple[Handler, ...] = (*(parent.middlewares if parent else ()), *middlewares)
 
     def __repr__(self) -> str:
         return f"<Group {self.prefix or '/'}>"
@@ -208,19 +208,27 @@ class Group(Verbs):
         middlewares: Iterable[Handler] = (),
         limits: Any = None,
     ) -> Route:
-        """Add a route under the prefix, its middlewares behind the group's; see :meth:`prologue.App.add_route`.
+        """Add a route under the prefix, its middlewares behind the group's.
+
+        The arguments are those of :meth:`prologue.App.add_route`.
 
         Raises:
-            RouteError: also when the pattern is a regular expression, which a prefix cannot be put before.
+            DuplicatedRouteError: a route of the same shape has one of the methods.
+            RouteError: pattern, methods or name are wrong; also when the pattern is a regular expression,
+                which a prefix cannot be put before.
         """
         if isinstance(pattern, re.Pattern):
             raise RouteError(
-                f"a regular expression has no place in group {self.prefix or '/'}: add {pattern.pattern!r} to the App"
+                f"a regular expression has no place in group {self.prefix or '/'}:"
+                f" add {pattern.pattern!r} to the App"
             )
         path = pattern if pattern.startswith("/") else f"/{pattern}"
         middlewares = (*self.middlewares, *middlewares)
         return self.app.add_route(self.prefix + path, handler, methods, name, middlewares, limits, group=self)
 
     def register_error_handler(self, error: Any, handler: Handler) -> None:
-        """Handle errors of every request under the prefix; see :meth:`prologue.App.register_error_handler`."""
+        """Handle errors of every request under the prefix.
+
+        The arguments are those of :meth:`prologue.App.register_error_handler`.
+        """
         self.app.register_error_handler(error, handler, group=self)

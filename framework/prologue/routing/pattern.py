@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 from prologue.errors import RouteError
 from prologue.routing.converters import GREEDY_CONVERTER, Converter
 
-# What a pattern gives a meaning, and what no path can hold.
-_SPECIAL = re.compile(r"[{}*?#\x00-\x1f\x7f]")
+# What no path can hold, and that with what a pattern gives a meaning.
+_FORBIDDEN = re.compile(r"[?#\x00-\x1f\x7f\ud800-\udfff]")
+_SPECIAL = re.compile(r"[{}*?#\x00-\x1f\x7f\ud800-\udfff]")
 
 __all__ = ["Kind", "Parameter", "Pattern", "Segment", "parse_pattern"]
 
@@ -87,10 +88,10 @@ class Segment:
         """Return the parameters' values in ``text``, or None when the segment does not accept it.
 
         Where several splits are possible a parameter takes as much as it can, from left to right:
-        ``{name}.{ext}`` reads ``a.tar.gz`` as ``a.tar`` and ``gz``. The split looks at text alone and
-        is linear; the converters then judge the one split there is.
+        ``{name}.{ext}`` reads ``a.tar.gz`` as ``a.tar`` and ``gz``. The converters judge the one split
+        there is.
         """
-        parts = self._split(text)
+        parts = self.split(text)
         if parts is None:
             return None
         values: list[Any] = []
@@ -104,7 +105,8 @@ class Segment:
                 return None
         return tuple(values)
 
-    def _split(self, text: str) -> list[str] | None:
+    def split(self, text: str) -> list[str] | None:
+        """Return the parameters' texts in ``text``, or None when it is not of this form; linear."""
         prefix, *between, suffix = self.literals
         start, end = len(prefix), len(text) - len(suffix)
         # Each parameter takes one character at least.
@@ -190,11 +192,11 @@ class _Parser:
 
     def segment(self) -> Segment:
         part = self.part
-        special = _SPECIAL.search(part)
-        if special is None:
+        if not _SPECIAL.search(part):
             return Segment(Kind.STATIC, part)
-        if special.group() not in "{}*":
-            raise self.error(special.start(), f"{special.group()!r} cannot be part of a path")
+        forbidden = _FORBIDDEN.search(part)
+        if forbidden is not None:
+            raise self.error(forbidden.start(), f"{forbidden.group()!r} cannot be part of a path")
         greedy = part.endswith(("}$", "*$"))
         body = part[:-1] if greedy else part
         if body == "*":
@@ -205,9 +207,9 @@ class _Parser:
         alone = literals == ("", "")
         if greedy or rest:
             if not alone:
-                raise self.error(0, "a parameter that takes the rest of the path must be a segment of its own")
+                raise self.error(0, "a parameter for the rest of the path must be a segment of its own")
             if parameters[0].converter is not None:
-                raise self.error(0, "a parameter that takes the rest of the path cannot have a type")
+                raise self.error(0, "a parameter for the rest of the path cannot have a type")
             return Segment(Kind.GREEDY, part, literals, parameters)
         if not alone:
             return Segment(Kind.AFFIXED, part, literals, parameters)
@@ -244,5 +246,6 @@ class _Parser:
             return Parameter(name, None)
         if converter not in self.converters:
             known = ", ".join(sorted({*self.converters, GREEDY_CONVERTER}))
-            raise self.error(offset + len(name) + 1, f"converter {converter!r} is not known; known are {known}")
+            place = offset + len(name) + 1
+            raise self.error(place, f"converter {converter!r} is not known; known are {known}")
         return Parameter(name, self.converters[converter])

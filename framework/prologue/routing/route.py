@@ -15,6 +15,9 @@ __all__ = ["Route"]
 # RFC 3986 section 3.3: what a segment may hold unencoded besides the unreserved characters.
 _SAFE_IN_SEGMENT = "!$&'()*+,;=:@"
 
+# What UTF-8 cannot write.
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -47,6 +50,8 @@ class Route:
         self.expression: re.Pattern[str] | None = None
         self.segments: tuple[Segment, ...] = ()
         if isinstance(pattern, re.Pattern):
+            if not isinstance(pattern.pattern, str):
+                raise RouteError(f"the regular expression {pattern.pattern!r} of a route is text, not bytes")
             self.expression = pattern
             self.pattern = pattern.pattern
         else:
@@ -58,7 +63,7 @@ class Route:
             self.expression is not None
             or any(s.kind >= Kind.WILDCARD and not s.parameters for s in self.segments)
         ):
-            raise RouteError(f"route {self.pattern!r} cannot have the name {name!r}: it has parts without a name")
+            raise RouteError(f"route {self.pattern!r} has parts without a name: it cannot be named {name!r}")
 
     def __repr__(self) -> str:
         name = f" name={self.name!r}" if self.name else ""
@@ -68,8 +73,7 @@ class Route:
         """Return the parameters in the segments of a path that this route matches.
 
         Args:
-            segments: the path's segments behind an empty one; the last may hold several when no pattern
-                is that long.
+            segments: the path's segments behind an empty one.
 
         Returns:
             The values by name; None when a segment is empty or a converter refuses.
@@ -114,7 +118,9 @@ class Route:
         """
         missing = [p.name for s in self.segments for p in s.parameters if p.name not in values]
         if missing:
-            raise RouteBuildError(f"route {self.name!r} ({self.pattern}) needs the parameter {', '.join(missing)}")
+            raise RouteBuildError(
+                f"route {self.name!r} ({self.pattern}) needs the parameter {', '.join(missing)}"
+            )
         known = {p.name for s in self.segments for p in s.parameters}
         unknown = [name for name in values if name not in known]
         if unknown:
@@ -131,17 +137,19 @@ class Route:
         text = segment.literals[0]
         for part, literal in zip(texts, segment.literals[1:], strict=True):
             text += part + literal
-        greedy = segment.kind is Kind.GREEDY
-        parts = text.split("/") if greedy else [text]
-        read = segment.read(text)
+        parts = text.split("/") if segment.kind is Kind.GREEDY else [text]
         if (
-            read is None
-            or [_format(p, v) for p, v in zip(segment.parameters, read, strict=True)] != texts
-            or any(part in ("", ".", "..") for part in parts)
-            or (not greedy and "/" in text)
+            segment.split(text) != texts
+            or segment.read(text) is None
+            # Clients resolve dot segments, and servers read "%2F" as a slash.
+            or any(part in ("", ".", "..") or "/" in part for part in parts)
+            or _SURROGATE.search(text)
         ):
             given = ", ".join(f"{p.name}={values[p.name]!r}" for p in segment.parameters)
-            raise RouteBuildError(f"route {self.name!r} ({self.pattern}) cannot be built with {given}")
+            raise RouteBuildError(
+                f"route {self.name!r} ({self.pattern}) cannot be built with {given}:"
+                " its URL would not lead back to it"
+            )
         return quote(text, safe=_SAFE_IN_SEGMENT + "/")
 
 

@@ -48,7 +48,7 @@ class TrieRouter(Trie):
             self.add_converter(converter)
 
     def __repr__(self) -> str:
-        return f"<TrieRouter {len(self._routes)} routes, {self._nodes} nodes, {self._made} states>"
+        return f"<TrieRouter {len(self._routes)} routes, {self._nodes} nodes, depth {self._depth}>"
 
     @property
     def routes(self) -> tuple[Route, ...]:

@@ -10,7 +10,7 @@ Three things keep a step small:
 - States are kept apart by request method and by the number of segments of the path, so that a segment
   which no pattern looks at (a plain parameter in all of them) needs no step at all.
 - Literal text is one dictionary look-up, whatever the number of siblings.
-- Converters and affixed patterns are asked only where a node has some.
+- Converters and affixed patterns are asked only where a state has some, each once.
 
 Invariants: a published state is immutable but for its tables of transitions, which only gain entries,
 and any thread would compute the same entry. Lookups therefore take no lock and need no GIL. Adding a
@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from prologue.errors import DuplicatedRouteError
+from prologue.routing.conditions import Conditions
 from prologue.routing.pattern import Kind, Segment
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ class Match(msgspec.Struct, gc=False):
     route: Route
 
 
-#: Nodes without routes or affixed children share it: most have neither.
-_NONE: Mapping[Any, Any] = {}
-_NO_CHILDREN: dict[str, Node] = {}
+#: Nodes without children share these: most have neither.
+_NO_LITERALS: dict[str, Node] = {}
+_NO_CONDITIONAL: dict[tuple[object, ...], Sibling] = {}
 
 _STATIC = Kind.STATIC
 
@@ -66,19 +67,23 @@ _USUAL_LENGTH = 24
 ANY_METHOD = ""
 
 
+#: What one state counts in the size of all, the entries of its table of literals aside.
+_STATE_SIZE = 8
+
+
 class Node:
     """One segment of the registered patterns, with what may follow it.
 
-    What other threads may be iterating over is replaced, never changed in place.
+    ``literal`` and ``conditional`` only gain entries, and are copied whole or asked for one; the rest is
+    replaced: other threads may be reading it.
     """
 
-    __slots__ = ("affixed", "greedy", "literal", "loops", "parameter", "routes", "typed", "wildcard")
+    __slots__ = ("conditional", "greedy", "literal", "loops", "parameter", "routes", "wildcard")
 
     def __init__(self, loops: bool = False) -> None:
-        self.literal: dict[str, Node] = _NO_CHILDREN
-        self.typed: tuple[Sibling, ...] = ()
-        #: By the lengths of prefix and suffix, then by prefix and suffix: a segment asks few of them.
-        self.affixed: Mapping[tuple[int, int], dict[tuple[str, str], tuple[Sibling, ...]]] = _NONE
+        self.literal: dict[str, Node] = _NO_LITERALS
+        #: The typed and affixed children, by shape: they must be asked whether they accept a segment.
+        self.conditional: dict[tuple[object, ...], Sibling] = _NO_CONDITIONAL
         self.parameter: Node | None = None
         self.wildcard: Node | None = None
         self.greedy: Node | None = None
@@ -86,27 +91,8 @@ class Node:
         #: A greedy node takes every further segment and stays.
         self.loops = loops
 
-    @property
-    def conditional(self) -> bool:
-        """Whether what follows depends on the text of a segment that is no literal."""
-        return bool(self.typed or self.affixed)
 
-    def accepting(self, text: str) -> Iterator[Node]:
-        """Yield the typed, then the affixed children that accept a segment, best first."""
-        for segment, child in self.typed:
-            if segment.read(text) is not None:
-                yield child
-        found: list[Sibling] = []
-        for (head, tail), group in self.affixed.items():
-            if head + tail < len(text):
-                found.extend(group.get((text[:head], text[len(text) - tail :]), ()))
-        found.sort(key=_precedence)
-        for segment, child in found:
-            if segment.read(text) is not None:
-                yield child
-
-
-#: A child that must be asked whether it accepts a segment, with the segment it was made for.
+#: A conditional child, with the segment it was made for.
 Sibling = tuple[Segment, Node]
 
 
@@ -117,7 +103,18 @@ class State:
     ``other``; or it is final, has position 0, and answers.
     """
 
-    __slots__ = ("accepted", "allowed", "length", "literal", "method", "nodes", "other", "position", "route")
+    __slots__ = (
+        "accepted",
+        "allowed",
+        "conditions",
+        "length",
+        "literal",
+        "method",
+        "nodes",
+        "other",
+        "position",
+        "route",
+    )
 
     def __init__(self, nodes: tuple[Node, ...], position: int, method: str, length: int) -> None:
         self.nodes = nodes
@@ -127,10 +124,12 @@ class State:
         self.length = length
         #: The next state by literal text; None where it has not been made yet.
         self.literal: dict[str, State | None] = {}
-        #: The next state for every other text; None too where converters must be asked.
+        #: The next state for every other text; None where it has not been made yet or depends on conditions.
         self.other: State | None = None
-        #: The next state by the nodes that a text leads to, where converters were asked.
-        self.accepted: dict[tuple[Node, ...], State] = {}
+        #: What must be asked whether it accepts a text that is no literal; None where nothing must.
+        self.conditions: Conditions | None = None
+        #: The next state by the segments that accept a text.
+        self.accepted: dict[tuple[Segment, ...], State] = {}
         #: The answer of a final state.
         self.route: Route | None = None
         #: All methods that have a route, in a final state for :data:`ANY_METHOD`.
@@ -155,7 +154,7 @@ class Trie:
         self._forget_states()
 
     def __repr__(self) -> str:
-        return f"<Trie {self._nodes} nodes, {self._made} states, depth {self._depth}>"
+        return f"<Trie {self._nodes} nodes, depth {self._depth}>"
 
     def _add(self, route: Route) -> None:
         """Add a route under its methods.
@@ -190,25 +189,17 @@ class Trie:
             case Kind.STATIC:
                 child = node.literal.get(segment.text)
                 if child is None:
-                    if node.literal is _NO_CHILDREN:
+                    if node.literal is _NO_LITERALS:
                         node.literal = {}
                     child = node.literal[segment.text] = self._new_node()
-            case Kind.TYPED:
-                child = _same_shape(node.typed, segment)
-                if child is None:
-                    child = self._new_node()
-                    node.typed = tuple(sorted((*node.typed, (segment, child)), key=_precedence))
-            case Kind.AFFIXED:
-                prefix, suffix = segment.literals[0], segment.literals[-1]
-                lengths = (len(prefix), len(suffix))
-                if lengths not in node.affixed:
-                    node.affixed = {**node.affixed, lengths: {}}
-                group = node.affixed[lengths]
-                siblings = group.get((prefix, suffix), ())
-                child = _same_shape(siblings, segment)
-                if child is None:
-                    child = self._new_node()
-                    group[prefix, suffix] = (*siblings, (segment, child))
+            case Kind.TYPED | Kind.AFFIXED:
+                shape = segment.shape
+                sibling = node.conditional.get(shape)
+                if sibling is None:
+                    if node.conditional is _NO_CONDITIONAL:
+                        node.conditional = {}
+                    sibling = node.conditional[shape] = (segment, self._new_node())
+                child = sibling[1]
             case Kind.PARAMETER:
                 child = node.parameter = node.parameter or self._new_node()
             case Kind.WILDCARD:
@@ -224,8 +215,9 @@ class Trie:
     def _forget_states(self) -> None:
         # By method and number of segments; longer paths than these are looked up slowly.
         self._size = max(self._depth + 2, _USUAL_LENGTH)
-        self._starts = {method: [None] * self._size for method in self._methods}
+        # Before the tables are there: a lookup that uses them sets it again, and so the next route sees it.
         self._made = 0
+        self._starts = {method: [None] * self._size for method in self._methods}
 
     # -- lookup ---------------------------------------------------------------------------------------
 
@@ -276,7 +268,7 @@ class Trie:
 
     def _find_slowly(self, method: str, path: str) -> Match | None:
         """Look a path of any form up, its empty segments dropped."""
-        if method not in self._methods:
+        if method not in self._starts:
             return None
         segments = _segments(path)
         route = self._walk(method, segments).route
@@ -297,6 +289,10 @@ class Trie:
         state = starts[len(segments)] if len(segments) < len(starts) else None
         state = state or self._start(method, len(segments) - 1)
         while position := state.position:
+            if position >= len(segments):
+                # A longer pattern was added since: the states for long paths were begun without it.
+                state = self._make_state((self._root,), 1, method, len(segments) - 1)
+                continue
             text = segments[position]
             state = state.literal.get(text, state.other) or self._next_state(state, text)
         return state
@@ -321,36 +317,50 @@ class Trie:
         """Make the state that a segment leads to, or find it by what accepts the segment."""
         if not text:
             return _NOWHERE
-        nodes = _follow(state.nodes, text)
-        if text not in state.literal and any(node.conditional for node in state.nodes):
-            made = state.accepted.get(nodes)
-            if made is None:
-                made = state.accepted[nodes] = self._make_state(
-                    nodes, state.position + 1, state.method, state.length
-                )
-            return made
-        made = self._make_state(nodes, state.position + 1, state.method, state.length)
+        conditions = state.conditions
+        accepting = () if conditions is None else conditions.accepting(text)
         if text in state.literal:
-            state.literal[text] = made
+            made = state.literal[text] = self._state_after(state, text, accepting)
+        elif conditions is None:
+            made = state.other = self._state_after(state, None, ())
+        elif (known := state.accepted.get(accepting)) is not None:
+            made = known
         else:
-            state.other = made
+            made = state.accepted[accepting] = self._state_after(state, None, accepting)
         return made
+
+    def _state_after(self, state: State, text: str | None, accepting: tuple[Segment, ...]) -> State:
+        nodes = _follow(state.nodes, text, accepting)
+        return self._make_state(nodes, state.position + 1, state.method, state.length)
 
     def _make_state(self, nodes: tuple[Node, ...], position: int, method: str, length: int) -> State:
         """Make the state of some nodes, on from the first segment that makes a difference."""
-        if self._made > (4 * self._nodes + 1000) * len(self._methods):
-            # Patterns that overlap in every way have very many states: start over, do not grow on.
-            self._forget_states()
-        self._made += 1
+        if self._made > (4 * self._nodes + 1000) * _STATE_SIZE * len(self._methods):
+            self._start_over()
+        self._made += _STATE_SIZE
         while position <= length and nodes and not all(node.loops for node in nodes):
             if any(node.literal or node.conditional for node in nodes):
                 state = State(nodes, position, method, length)
+                conditional: list[Sibling] = []
                 for node in nodes:
                     state.literal.update(dict.fromkeys(node.literal))
+                    conditional.extend(list(node.conditional.values()))
+                if conditional:
+                    state.conditions = Conditions(segment for segment, _ in conditional)
+                self._made += len(state.literal)
                 return state
-            nodes = _follow(nodes, None)
+            nodes = _follow(nodes)
             position += 1
         return _final_state(nodes, method)
+
+    def _start_over(self) -> None:
+        """Drop all states: patterns that overlap in every way have very many."""
+        # In place, since tables for more methods may be made at the same time; never 0, since lookups
+        # under way go on publishing states.
+        self._made = 1
+        for starts in self._starts.values():
+            for index in range(len(starts)):
+                starts[index] = None
 
 
 def _final_state(nodes: tuple[Node, ...], method: str) -> State:
@@ -372,28 +382,27 @@ def _segments(path: str) -> list[str]:
     return ["", *filter(None, path.split("/"))]
 
 
-def _follow(nodes: tuple[Node, ...], text: str | None) -> tuple[Node, ...]:
-    """Return the nodes that a segment leads to from some nodes, best first; None is no known text."""
+def _follow(
+    nodes: tuple[Node, ...], text: str | None = None, accepting: Sequence[Segment] = ()
+) -> tuple[Node, ...]:
+    """Return the nodes that a segment leads to from some nodes, best first.
+
+    Args:
+        nodes: where to go on from, best first.
+        text: the segment, where literal children count.
+        accepting: the conditional segments that accept it, best first.
+    """
+    shapes = [segment.shape for segment in accepting]
     reached: list[Node] = []
     for node in nodes:
         if node.loops:
             reached.append(node)
             continue
-        if text is not None:
-            literal = node.literal.get(text)
-            if literal is not None:
-                reached.append(literal)
-            reached.extend(node.accepting(text))
+        if text is not None and (literal := node.literal.get(text)) is not None:
+            reached.append(literal)
+        reached.extend(node.conditional[shape][1] for shape in shapes if shape in node.conditional)
         reached.extend(n for n in (node.parameter, node.wildcard, node.greedy) if n is not None)
     return tuple(reached)
-
-
-def _same_shape(siblings: Iterable[Sibling], segment: Segment) -> Node | None:
-    return next((node for known, node in siblings if known.shape == segment.shape), None)
-
-
-def _precedence(sibling: Sibling) -> Any:
-    return sibling[0].precedence
 
 
 _NOWHERE = _final_state((), "*")
