@@ -20,7 +20,7 @@ from prologue.lifecycle import single_flight
 
 T = TypeVar("T")
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 """Seconds after which something that should have happened never will."""
 
 
@@ -104,7 +104,7 @@ def in_child(function: Callable[[], Any]) -> Any:
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
-        signal.alarm(10)  # a child that waits for a lock for ever is killed
+        signal.alarm(20)  # a child that waits for a lock for ever is killed
         try:
             answer = {"value": function()}
         except BaseException:

@@ -9,7 +9,7 @@ import pytest
 
 from prologue.errors import LazyCycleError
 from prologue.lazy import lazy_property
-from tests.concurrency import Task, impatient_threads, in_child, pass_gate, together, until_waiting
+from tests.concurrency import PATIENCE, Task, impatient_threads, in_child, pass_gate, together, until_waiting
 
 
 class Plain:
@@ -165,7 +165,7 @@ def test_different_instances_are_computed_in_parallel() -> None:
     class Meeting:
         @lazy_property
         def place(self) -> int:
-            return both.wait(10)
+            return both.wait(PATIENCE)
 
     assert sorted(together(2, lambda _: Meeting().place)) == [0, 1]
 

@@ -104,8 +104,8 @@ class LazyResource(Generic[T]):
                 the circle.
             Exception: what the loader raises.
         """
-        # PERF: one attribute and one identity test when the value is there: 35 ns on CPython 3.11, against
-        # 115 ns with a lock.
+        # PERF: one attribute and one identity test when the value is there: 50 to 70 ns with the call; an
+        # empty method takes 30 to 58 ns, one with a lock 340 to 540 ns (CPython 3.11 to 3.13, busy machine).
         value = self._value
         if value is not MISSING:
             return value

@@ -10,7 +10,16 @@ import pytest
 from prologue.errors import LazyCycleError
 from prologue.lifecycle import MISSING, Missing, SingleFlight
 from prologue.lifecycle import single_flight as module
-from tests.concurrency import Task, impatient_threads, in_child, pass_gate, together, until, until_waiting
+from tests.concurrency import (
+    PATIENCE,
+    Task,
+    impatient_threads,
+    in_child,
+    pass_gate,
+    together,
+    until,
+    until_waiting,
+)
 
 
 class Store:
@@ -93,7 +102,7 @@ def test_keys_are_made_in_parallel() -> None:
     store, both = Store(), threading.Barrier(2)
 
     def make() -> object:
-        return both.wait(10) >= 0
+        return both.wait(PATIENCE) >= 0
 
     assert together(2, lambda number: store.get(make, key=str(number))) == [True, True]
 
@@ -344,7 +353,7 @@ def test_a_circle_across_threads_is_an_error_and_not_a_deadlock(count: int) -> N
 
             def get(number: int, stores: list[Store] = stores, begun: threading.Barrier = begun) -> str:
                 def make() -> object:
-                    begun.wait(10)  # every thread has begun its own value before any asks for the next
+                    begun.wait(PATIENCE)  # every thread has begun its own value before any asks for the next
                     return stores[(number + 1) % count].get(lambda: "unused")
 
                 with pytest.raises(LazyCycleError) as raised:
@@ -362,10 +371,10 @@ def test_a_circle_across_threads_names_what_each_thread_began_on_the_way() -> No
     begun = threading.Barrier(2)
 
     def make_a() -> object:
-        return outer.get(lambda: inner.get(lambda: (begun.wait(10), b.get(lambda: "unused"))))
+        return outer.get(lambda: inner.get(lambda: (begun.wait(PATIENCE), b.get(lambda: "unused"))))
 
     def make_b() -> object:
-        begun.wait(10)
+        begun.wait(PATIENCE)
         until_waiting(1)
         return a.get(lambda: "unused")
 
@@ -387,7 +396,7 @@ def test_values_that_need_the_same_third_are_no_circle() -> None:
 
     def get(number: int) -> object:
         def make() -> object:
-            both.wait(10)
+            both.wait(PATIENCE)
             return shared.get(make_shared)
 
         return stores[number].get(make)
@@ -405,11 +414,11 @@ def test_a_thread_may_ask_another_for_a_value_that_it_has_finished() -> None:
             both = threading.Barrier(2)
 
             def first(both: threading.Barrier = both) -> object:
-                a.get(lambda: both.wait(10))
+                a.get(lambda: both.wait(PATIENCE))
                 return b.get(lambda: "b")
 
             def second(both: threading.Barrier = both) -> object:
-                return b.get(lambda: (both.wait(10), a.get(lambda: "a"))[1])
+                return b.get(lambda: (both.wait(PATIENCE), a.get(lambda: "a"))[1])
 
             tasks = [Task(first), Task(second)]
             for task in tasks:
