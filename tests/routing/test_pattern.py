@@ -224,9 +224,9 @@ def test_the_order_of_typed_and_affixed_segments() -> None:
         "{a}x",
     ]
 
-    segments = [segment_of(text) for text in ordered]
+    shuffled = [segment_of(text) for text in reversed(ordered)]
 
-    assert [s.text for s in sorted(segments[::-1], key=lambda s: s.precedence)] == ordered
+    assert [s.text for s in sorted(shuffled, key=lambda s: s.precedence)] == ordered
 
 
 def test_segments_are_parsed_once_and_a_wrong_one_is_not_kept() -> None:

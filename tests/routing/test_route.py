@@ -147,6 +147,30 @@ def test_missing_and_unknown_parameters_are_errors_that_name_them(
 
 
 @pytest.mark.parametrize(
+    ("pattern", "segments", "expected"),
+    [
+        ("/a/{x}", ["", "a", "b"], {"x": "b"}),
+        ("/a/{x}", ["", "a", ""], None),
+        ("/a/{x:int}", ["", "a", "7"], {"x": 7}),
+        ("/a/{x:int}", ["", "a", "b"], None),
+        ("/a/v{x:int}", ["", "a", "vb"], None),
+        ("/a/*", ["", "a", "b"], {}),
+        ("/a/*", ["", "a", ""], None),
+        ("/{x}/{rest}$", ["", "a", "b", "c"], {"x": "a", "rest": "b/c"}),
+        ("/{x}/{rest}$", ["", "a", "", "c"], None),
+        ("/{x}/{rest}$", ["", "a", "b", ""], None),
+        ("/{x}/{rest}$", ["", "a", "b", "", "c"], None),
+        ("/{x}/{rest}$", ["", "a", "", ""], None),
+        ("/{x}/{rest}$", ["", "a", ""], None),
+    ],
+)
+def test_what_is_empty_or_refused_is_not_read(
+    pattern: str, segments: list[str], expected: dict[str, Any] | None
+) -> None:
+    assert TrieRouter().add_route(pattern, 0).read(segments) == expected
+
+
+@pytest.mark.parametrize(
     ("pattern", "plain"),
     [
         ("/", 0),

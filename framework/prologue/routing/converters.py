@@ -68,7 +68,7 @@ class Converter:
 
 def parse_int(text: str) -> int:
     """Return the integer that ASCII digits write, 20 of them at the most."""
-    if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS:
+    if len(text) <= MAX_DIGITS and text.isascii() and text.isdigit():
         return int(text)
     raise ValueError(text)
 

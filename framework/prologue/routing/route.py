@@ -79,13 +79,6 @@ class Route:
             The values by name; None when a segment is empty or a converter refuses.
         """
         params: dict[str, Any] = {}
-        if self.captures is not None:
-            for name, index, parse in self.captures:
-                text = segments[index]
-                if not text:
-                    return None
-                params[name] = text if parse is None else parse(text)
-            return params
         for index, segment in enumerate(self.segments, 1):
             if segment.kind is Kind.STATIC:
                 continue

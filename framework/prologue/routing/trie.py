@@ -19,7 +19,6 @@ route drops all states; lookups under way finish on the old ones.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -56,9 +55,6 @@ _NO_LITERALS: dict[str, Node] = {}
 _NO_CONDITIONAL: dict[tuple[object, ...], Sibling] = {}
 
 _STATIC = Kind.STATIC
-
-#: Longer than any path.
-_ENDLESS = sys.maxsize
 
 #: Paths of fewer segments need no second look, however short the patterns are.
 _USUAL_LENGTH = 24
@@ -101,6 +97,9 @@ class State:
 
     A state either looks at the segment at ``position`` and leads on, by ``literal`` text or by
     ``other``; or it is final, has position 0, and answers.
+
+    ``length`` is the index of the last segment of the paths that the state is for; where it is for
+    ``longer`` paths too, they are longer than every pattern, and only what takes the rest matches.
     """
 
     __slots__ = (
@@ -109,6 +108,7 @@ class State:
         "conditions",
         "length",
         "literal",
+        "longer",
         "method",
         "nodes",
         "other",
@@ -116,12 +116,14 @@ class State:
         "route",
     )
 
-    def __init__(self, nodes: tuple[Node, ...], position: int, method: str, length: int) -> None:
+    def __init__(
+        self, nodes: tuple[Node, ...], position: int, method: str, length: int, longer: bool
+    ) -> None:
         self.nodes = nodes
         self.position = position
         self.method = method
-        #: The index of the last segment of the paths that this state is for.
         self.length = length
+        self.longer = longer
         #: The next state by literal text; None where it has not been made yet.
         self.literal: dict[str, State | None] = {}
         #: The next state for every other text; None where it has not been made yet or depends on conditions.
@@ -204,7 +206,7 @@ class Trie:
                 child = node.parameter = node.parameter or self._new_node()
             case Kind.WILDCARD:
                 child = node.wildcard = node.wildcard or self._new_node()
-            case Kind.GREEDY:
+            case _:
                 child = node.greedy = node.greedy or self._new_node(loops=True)
         return child
 
@@ -289,10 +291,6 @@ class Trie:
         state = starts[len(segments)] if len(segments) < len(starts) else None
         state = state or self._start(method, len(segments) - 1)
         while position := state.position:
-            if position >= len(segments):
-                # A longer pattern was added since: the states for long paths were begun without it.
-                state = self._make_state((self._root,), 1, method, len(segments) - 1)
-                continue
             text = segments[position]
             state = state.literal.get(text, state.other) or self._next_state(state, text)
         return state
@@ -304,7 +302,7 @@ class Trie:
         starts = self._starts[method]
         longer = length + 1 >= len(starts)
         state = (starts[0] if longer else None) or self._make_state(
-            (self._root,), 1, method, _ENDLESS if longer else length
+            (self._root,), 1, method, len(starts) - 1 if longer else length, longer
         )
         if length == 1 and state.position:
             # The path "/" has one segment, an empty one; it is the only path whose answer needs it.
@@ -331,16 +329,18 @@ class Trie:
 
     def _state_after(self, state: State, text: str | None, accepting: tuple[Segment, ...]) -> State:
         nodes = _follow(state.nodes, text, accepting)
-        return self._make_state(nodes, state.position + 1, state.method, state.length)
+        return self._make_state(nodes, state.position + 1, state.method, state.length, state.longer)
 
-    def _make_state(self, nodes: tuple[Node, ...], position: int, method: str, length: int) -> State:
+    def _make_state(
+        self, nodes: tuple[Node, ...], position: int, method: str, length: int, longer: bool = False
+    ) -> State:
         """Make the state of some nodes, on from the first segment that makes a difference."""
         if self._made > (4 * self._nodes + 1000) * _STATE_SIZE * len(self._methods):
             self._start_over()
         self._made += _STATE_SIZE
         while position <= length and nodes and not all(node.loops for node in nodes):
             if any(node.literal or node.conditional for node in nodes):
-                state = State(nodes, position, method, length)
+                state = State(nodes, position, method, length, longer)
                 conditional: list[Sibling] = []
                 for node in nodes:
                     state.literal.update(dict.fromkeys(node.literal))
@@ -351,6 +351,9 @@ class Trie:
                 return state
             nodes = _follow(nodes)
             position += 1
+        if longer:
+            # There are others only while a longer pattern is being added.
+            nodes = tuple(node for node in nodes if node.loops)
         return _final_state(nodes, method)
 
     def _start_over(self) -> None:
@@ -365,7 +368,7 @@ class Trie:
 
 def _final_state(nodes: tuple[Node, ...], method: str) -> State:
     """Make a state that answers: the best node that has the method."""
-    state = State(nodes, 0, method, 0)
+    state = State(nodes, 0, method, 0, False)
     if method == ANY_METHOD:
         allowed = {known for node in nodes for route in node.routes for known in route.methods}
         state.allowed = tuple(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))
