@@ -31,22 +31,25 @@ def send(response: Response, ctx: Context, start_response: Callable[..., Any]) -
     Raises:
         BaseException: what the server's ``start_response`` and the ``close`` of an unsent body raise.
     """
-    environ = ctx.environ
     status = response.status
-    headers = response.headers
     stream = response.stream
-    head = environ["REQUEST_METHOD"] == "HEAD"
+    head = ctx.environ["REQUEST_METHOD"] == "HEAD"
     bodiless = status < 200 or status in (204, 304)
+    # PERF: a copy, changed without the checks of Headers: half the time of this function.
+    fields = response.headers.items()
+    names = [name.lower() for name, _ in fields]
+    knows_length = "content-length" in names
+    sets_length = not bodiless and stream is None and not (head and knows_length)
+    if knows_length and (bodiless or sets_length):
+        fields = _without("content-length", fields)
+    if sets_length:
+        fields.append(("Content-Length", f"{len(response.body)}"))
     if status in (204, 304):
-        del headers["Content-Type"]
-    else:
-        headers.setdefault("Content-Type", BINARY)
-    if bodiless:
-        del headers["Content-Length"]
-    elif stream is None and not (head and "Content-Length" in headers):
-        headers["Content-Length"] = str(len(response.body))
+        fields = _without("content-type", fields)
+    elif "content-type" not in names:
+        fields.append(("Content-Type", BINARY))
     try:
-        start_response(status_line(status), headers.items())
+        start_response(status_line(status), fields)
     except BaseException:
         _close(stream)
         raise
@@ -57,10 +60,10 @@ def send(response: Response, ctx: Context, start_response: Callable[..., Any]) -
         body = response.body
         chunks = [body] if body else []
         return chunks if ctx._after is None else ClosingBody(chunks, ctx)
-    if isinstance(stream, FileBody) and "wsgi.file_wrapper" in environ:
+    if isinstance(stream, FileBody) and "wsgi.file_wrapper" in ctx.environ:
         if ctx._after is not None:
             stream.on_close = lambda: run_callbacks(ctx)
-        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](stream, 64 * 1024)
+        wrapped: Iterable[bytes] = ctx.environ["wsgi.file_wrapper"](stream, 64 * 1024)
         return wrapped
     return ClosingBody(stream, ctx)
 
@@ -109,6 +112,10 @@ def run_callbacks(ctx: Context) -> None:
         except BaseException:
             run_callbacks(ctx)
             raise
+
+
+def _without(name: str, fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [field for field in fields if field[0].lower() != name]
 
 
 def _close(stream: Any) -> None:
