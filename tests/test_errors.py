@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from http import HTTPStatus
 
 import pytest
 
-import prologue
 from prologue import errors
 from prologue.errors import (
     AbortError,
@@ -62,9 +62,9 @@ def test_every_error_is_in_one_tree_and_documented(name: str) -> None:
         (
             BodyTooLargeError("over 10 bytes"),
             413,
-            f"413 {prologue.errors.HTTPStatus(413).phrase}: over 10 bytes",
+            f"413 {HTTPStatus(413).phrase}: over 10 bytes",
         ),
-        (ValidationError("$.name"), 422, f"422 {prologue.errors.HTTPStatus(422).phrase}: $.name"),
+        (ValidationError("$.name"), 422, f"422 {HTTPStatus(422).phrase}: $.name"),
     ],
 )
 def test_an_http_error_says_its_status_and_text(error: HTTPError, status: int, text: str) -> None:

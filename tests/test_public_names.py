@@ -15,35 +15,39 @@ from prologue import App, Context, Group, Response, Settings, html_response, red
 from prologue.routing import TrieRouter
 from tests.calling import call, environ_for
 
-NAMES = [
-    "App", "Context", "Settings", "Request", "Response", "Group", "LazyResource", "lazy_property",
-    "html_response", "plain_text_response", "json_response", "redirect", "abort", "error404", "error_page",
-    "switch", "HTTPError", "AbortError", "PrologueError", "Limits", "UploadFile", "TrieRouter",
-]  # fmt: skip
+NAMES = """
+    App Context Settings Request Response Group LazyResource lazy_property html_response
+    plain_text_response json_response redirect abort error404 error_page switch HTTPError AbortError
+    PrologueError Limits UploadFile TrieRouter
+"""
 
-MEMBERS: dict[str, list[str]] = {
-    "App": [
-        "get", "post", "put", "patch", "delete", "head", "options", "trace", "connect", "all", "route", "add_route",
-        "use", "register_error_handler", "register_converter", "on_startup", "on_shutdown", "lazy", "mount",
-        "routes", "run", "url_for", "__call__",
-    ],
-    "Group": ["get", "post", "add_route", "use", "register_error_handler"],
-    "Context": [
-        "request", "response", "path_params", "query", "form", "files", "session", "state", "route", "deadline",
-        "get_path_params", "get_query_params", "get_post_params", "get_form_params", "get_cookie", "json", "resp",
-        "url_for", "set_cookie", "delete_cookie", "attachment", "static_file_response", "after_response", "next",
-        "get_path_params_option", "get_query_params_option", "get_post_params_option", "get_form_params_option",
-        "get_upload_file", "set_response", "abort_exit", "time_left", "request_id", "settings", "method",
-    ],
-    "Response": [
-        "status", "code", "body", "headers", "content_type", "set_cookie", "delete_cookie", "has_header",
-        "get_header", "get_header_or_default", "set_header", "add_header",
-    ],
-    "LazyResource": ["get", "initialized", "reset", "close"],
-}  # fmt: skip
+MEMBERS = {
+    "App": """
+        get post put patch delete head options trace connect all route add_route use
+        register_error_handler register_converter on_startup on_shutdown lazy mount routes run
+        url_for __call__
+    """,
+    "Group": """
+        get post add_route use register_error_handler
+    """,
+    "Context": """
+        request response path_params query form files session state route deadline get_path_params
+        get_query_params get_post_params get_form_params get_cookie json resp url_for set_cookie
+        delete_cookie attachment static_file_response after_response next get_path_params_option
+        get_query_params_option get_post_params_option get_form_params_option get_upload_file
+        set_response abort_exit time_left request_id settings method
+    """,
+    "Response": """
+        status code body headers content_type set_cookie delete_cookie has_header get_header
+        get_header_or_default set_header add_header
+    """,
+    "LazyResource": """
+        get initialized reset close
+    """,
+}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES.split())
 def test_a_name_of_the_contract_can_be_imported_and_is_documented(name: str) -> None:
     value = getattr(prologue, name)
     assert name in prologue.__all__
@@ -61,7 +65,7 @@ def test_the_list_of_names_is_sorted_and_true() -> None:
 @pytest.mark.parametrize("owner", MEMBERS)
 def test_a_class_of_the_contract_has_its_members_documented(owner: str) -> None:
     cls = getattr(prologue, owner)
-    for name in MEMBERS[owner]:
+    for name in MEMBERS[owner].split():
         assert hasattr(cls, name), name
         member = inspect.getattr_static(cls, name)
         assert not inspect.isfunction(member) or inspect.getdoc(member), name
@@ -146,19 +150,19 @@ def test_the_router_of_the_contract_works_alone() -> None:
 def test_importing_the_package_starts_nothing_and_loads_no_werkzeug_request() -> None:
     code = (
         "import sys, threading, prologue;"
-        "print(threading.active_count(), 'werkzeug.wrappers' in sys.modules, 'prologue.request' in sys.modules);"
+        "print(threading.active_count(), sys.modules.keys() & {'werkzeug.wrappers', 'prologue.request'});"
         "print(prologue.Request.__name__, prologue.Limits.__name__, prologue.UploadFile.__name__)"
     )
     command = [sys.executable, "-W", "error", "-c", code]
     printed = subprocess.check_output(command, text=True, timeout=60)
-    assert printed.splitlines() == ["1 False False", "Request Limits UploadFile"]
+    assert printed.splitlines() == ["1 set()", "Request Limits UploadFile"]
 
 
 def test_an_app_is_a_wsgi_application() -> None:
     app = App()
     app.get("/", lambda ctx: "text")
     started: list[Any] = []
-    assert app(environ_for(), lambda *arguments: started.append(arguments)) == [b"text"]  # type: ignore[arg-type, func-returns-value]
+    assert app(environ_for(), lambda *arguments: started.append(arguments)) == [b"text"]  # type: ignore[arg-type]
     ((status, headers),) = started
     assert status == "200 OK"
     assert dict(headers) == {"Content-Type": "text/html; charset=utf-8", "Content-Length": "4"}

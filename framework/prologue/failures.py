@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from prologue.errors import DuplicatedRouteError, HTTPError
-from prologue.response import HTML, Headers, Response, error_page
+from prologue.response import Headers, Response, error_page
 from prologue.results import response_of, to_response
 from prologue.routing import Converter, Group, TrieRouter
 from prologue.sending import discard
@@ -99,18 +99,18 @@ class ErrorHandlers:
     def complete(self, ctx: Context) -> None:
         """Give an error response without a body one, by the handler of its status, else a plain page."""
         response = ctx.response
-        if response.status < 400 or response.body or response.stream is not None:
+        status = response.status
+        if status < 400 or response.body or response.stream is not None:
             return
-        # A new one: the handler may return the same response every time. The type of no body goes.
-        ctx.response = Response(b"", response.status, Headers.unchecked(response.headers))
-        ctx.response.content_type = HTML
-        handler = self._find(ctx, (response.status,))
+        handler = self._find(ctx, (status,))
+        # A new one: a handler may return the same response every time. The type of no body goes.
+        fields = [field for field in response.headers if field[0].lower() != "content-type"]
+        ctx.response = Response(b"" if handler else _page(status), status, Headers.unchecked(fields))
         if handler is not None:
             self._run(handler, ctx)
             response = ctx.response
-            if response.status < 400 or response.body or response.stream is not None:
-                return
-        ctx.response.set_body(_page(response.status))
+            if response.status >= 400 and not response.body and response.stream is None:
+                response.set_body(_page(response.status))
 
     def _run(self, handler: Handler, ctx: Context) -> None:
         """Let an error handler answer; a 200 that it did not spell out becomes the status of the error."""
@@ -130,7 +130,7 @@ class ErrorHandlers:
 
     def _find(self, ctx: Context, keys: Iterable[Any]) -> Handler | None:
         """Return the first handler for the first key, of the nearest table that has any of the keys."""
-        for table in self._tables_for(ctx):
+        for table in self._tables_for(ctx) if self._groups else (self._tables[None],):
             for key in keys:
                 if key in table:
                     return table[key]
@@ -138,14 +138,13 @@ class ErrorHandlers:
 
     def _tables_for(self, ctx: Context) -> Iterator[Table]:
         """Yield the tables that count for a request: its route's group's, its prefix's, the application's."""
-        if self._groups:
-            own = ctx.route.target.group if ctx.route is not None else None
-            match = self._prefixes.find_route("GET", ctx.path)
-            for found in ([own], match.target if match is not None else []):
-                groups = [group for group in found if group is not None]
-                while groups:
-                    yield from (self._tables[group] for group in groups if group in self._tables)
-                    groups = [group.parent for group in groups if group.parent is not None]
+        own = ctx.route.target.group if ctx.route is not None else None
+        match = self._prefixes.find_route("GET", ctx.path)
+        for found in ([own], match.target if match is not None else []):
+            groups = [group for group in found if group is not None]
+            while groups:
+                yield from (self._tables[group] for group in groups if group in self._tables)
+                groups = [group.parent for group in groups if group.parent is not None]
         yield self._tables[None]
 
 

@@ -33,20 +33,24 @@ def send(response: Response, ctx: Context, start_response: Callable[..., Any]) -
     """
     environ = ctx.environ
     status = response.status
-    headers = response.headers
     stream = response.stream
     head = environ["REQUEST_METHOD"] == "HEAD"
     bodiless = status < 200 or status in (204, 304)
+    # PERF: a copy, changed without the checks of Headers: half the time of this function.
+    fields = response.headers.items()
+    names = [name.lower() for name, _ in fields]
+    knows_length = "content-length" in names
+    sets_length = not bodiless and stream is None and not (head and knows_length)
+    if knows_length and (bodiless or sets_length):
+        fields = _without("content-length", fields)
+    if sets_length:
+        fields.append(("Content-Length", f"{len(response.body)}"))
     if status in (204, 304):
-        del headers["Content-Type"]
-    else:
-        headers.setdefault("Content-Type", BINARY)
-    if bodiless:
-        del headers["Content-Length"]
-    elif stream is None and not (head and "Content-Length" in headers):
-        headers["Content-Length"] = str(len(response.body))
+        fields = _without("content-type", fields)
+    elif "content-type" not in names:
+        fields.append(("Content-Type", BINARY))
     try:
-        start_response(status_line(status), headers.items())
+        start_response(status_line(status), fields)
     except BaseException:
         _close(stream)
         raise
@@ -109,6 +113,10 @@ def run_callbacks(ctx: Context) -> None:
         except BaseException:
             run_callbacks(ctx)
             raise
+
+
+def _without(name: str, fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [field for field in fields if field[0].lower() != name]
 
 
 def _close(stream: Any) -> None:
