@@ -59,7 +59,7 @@ def test_router_measures_lists_sizes_and_builds(tmp_path: Path) -> None:
         "100 routes",
         "200 routes",
         "growth",
-        "every path of the set",
+        "every path of the set, in random order",
         "build 100 routes",
         "memory of 100 routes",
         "build 200 routes",
