@@ -199,6 +199,7 @@ def test_without_click_the_command_names_the_extra(workspace: Path) -> None:
             {"host": "::1", "port": 0, "debug": False, "workers": 2, "threads": 8},
         ),
         (["recorder", "--address", "0.0.0.0"], {"host": "0.0.0.0", "port": None, "debug": False}),
+        (["recorder", "--no-reload"], {"host": None, "port": None, "debug": False, "use_reloader": False}),
         (["recorder", "--debug"], {"host": None, "port": None, "debug": True}),
         (["recorder:debugged"], {"host": None, "port": None, "debug": True}),
         (["recorder:debugged", "--no-debug"], {"host": None, "port": None, "debug": False}),

@@ -31,6 +31,7 @@ FILES = {
     "store/__init__.py": "",
     "store/web.py": f"from store.parts import name\n{APP}app = App(Settings(app_name=name))\n",
     "store/parts.py": "name = 'shop'\n",
+    "store/deep/__init__.py": "",
     "broken.py": "def divide() -> float:\n    return 1 / 0\ndivide()\n",
     "syntax.py": "x = = 1\n",
     "needy.py": "import a_library_that_is_not_there\n",
@@ -56,10 +57,13 @@ FILES = {
         ("store.web:app", "shop"),
         ("store.web", "shop"),
         ("store/web.py", "shop"),
+        ("store/deep/../web.py", "shop"),
+        ("link.py", "nested"),
     ],
 )
 def test_a_target_names_an_application(workspace: Path, target: str, name: str) -> None:
-    write(dict(FILES))
+    write({**FILES, "elsewhere/site.py": f"{APP}app = App(Settings(app_name='nested'))\n"})
+    Path("link.py").symlink_to("elsewhere/site.py")
     assert load_app(target).settings.app_name == name
     assert sys.path[0] == str(workspace)
     before = sys.path.copy()

@@ -185,7 +185,7 @@ def shell(target: str, app_dir: str) -> None:
     """Open a Python console with an application that has started; with app:app, if none is named.
 
     There are `app`, `client`, which sends it requests, and `run_once`, which returns the Context of one.
-    Shutdown runs at the end.
+    Shutdown runs when the process ends.
     """
     # WebTest, too, is imported by those who test and by nobody who serves.
     from prologue.testing import TestClient, run_once
@@ -199,8 +199,5 @@ def shell(target: str, app_dir: str) -> None:
         missing = f"\n{error}"
     with user_code(target):
         app.lifecycle.startup()
-    try:
-        banner = f"{app!r} has started; there are {', '.join(sorted(names))}{missing}"
-        code.interact(banner, local=names, exitmsg="")
-    finally:
-        app.lifecycle.shutdown()
+    banner = f"{app!r} has started; there are {', '.join(sorted(names))}{missing}"
+    code.interact(banner, local=names, exitmsg="")

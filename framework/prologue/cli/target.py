@@ -116,7 +116,7 @@ def _of_file(path: Path, target: str) -> tuple[str, Path]:
     if not path.is_file():
         known = [other.name for other in path.parent.glob("*.py")]
         raise click.ClickException(f"{target!r}: there is no file {path}{_nearest(path.name, known)}")
-    names, directory = [path.stem], path.resolve().parent
+    names, directory = [path.stem], path.parent.resolve()
     while (directory / "__init__.py").is_file():
         names.insert(0, directory.name)
         directory = directory.parent
