@@ -327,7 +327,8 @@ def test_answers_are_those_of_werkzeug(specs: list[Spec], paths: list[str]) -> N
         for method in ("GET", "HEAD", "POST"):
             match = router.find_route(method, path)
             ours = None if match is None else (match.target, match.params)
-            assert (ours, None if ours else router.allowed_methods(path)) == of_werkzeug(adapter, path, method)
+            found = ours, None if ours else router.allowed_methods(path)
+            assert found == of_werkzeug(adapter, path, method)
 
 
 def of_werkzeug(adapter: MapAdapter, path: str, method: str) -> tuple[object, object]:

@@ -10,7 +10,7 @@ The rules:
 3. The first segment in which two matching routes differ decides between them.
 4. Among typed parameters of one segment the order is uuid, date, int, float, then registered converters
    by name. Among parameters with text around them the one that fixes more text is first, then the one
-   with the longer prefix, then the typed one.
+   with the longer prefix, then the typed one, then the one whose text sorts first.
 5. Every possibility is considered: a route is found whenever one matches, method included. The order of
    registration never changes an answer.
 6. Two routes of one method whose segments are of the same kinds and accept the same (whatever the

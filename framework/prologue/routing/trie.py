@@ -14,7 +14,11 @@ Three things keep a step small:
 
 Invariants: a published state is immutable but for its tables of transitions, which only gain entries,
 and any thread would compute the same entry. Lookups therefore take no lock and need no GIL. Adding a
-route drops all states; lookups under way finish on the old ones.
+route drops all states; lookups under way finish on the old ones, with a route that was right before it
+was added or is right after.
+
+Patterns that overlap in every way have exponentially many states; a lookup that finds too many, by
+their number and the size of their tables, drops all, and they are made anew as they are needed.
 """
 
 from __future__ import annotations
