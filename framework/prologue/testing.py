@@ -195,7 +195,7 @@ def _collect(application: App, environ: dict[str, Any]) -> Response:
         if close is not None:
             close()
     status, headers = started
-    response = Response(b"".join(chunks), int(status[:3]), content_type=None)
+    response = Response(b"".join(chunks), int(status[:3]))
     response.headers = Headers.unchecked(headers)
     return response
 
