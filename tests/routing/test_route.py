@@ -171,21 +171,23 @@ def test_what_is_empty_or_refused_is_not_read(
 
 
 @pytest.mark.parametrize(
-    ("pattern", "plain"),
+    ("pattern", "plain", "layout"),
     [
-        ("/", 0),
-        ("/a", 0),
-        ("/{x}", 1),
-        ("/{x}/a/{y}", 2),
-        ("/{x}/{y}/{z}", 0),
-        ("/{x:int}/{y}", 0),
-        ("/a{x}", 0),
-        ("/{x}$", 0),
+        ("/", 0, ()),
+        ("/a", 0, ()),
+        ("/{x}", 1, ("x", 1)),
+        ("/{x}/a/{y}", 2, ("x", 1, "y", 3)),
+        ("/{x}/{y}/{z}", 3, ("x", 1, "y", 2, "z", 3)),
+        ("/{x}/{y}/{z}/{a}", -1, ()),
+        ("/{x:int}/{y}", -1, ()),
+        ("/a{x}", -1, ()),
+        ("/*/{x}", -1, ()),
+        ("/{x}$", -1, ()),
     ],
 )
-def test_routes_of_one_or_two_plain_parameters_are_known_as_such(pattern: str, plain: int) -> None:
+def test_routes_of_up_to_three_plain_parameters_are_laid_out_for_the_lookup(
+    pattern: str, plain: int, layout: tuple[object, ...]
+) -> None:
     route = route_of(pattern)
 
-    assert route.plain == plain
-    named = [(route.first_name, route.first_index), (route.second_name, route.second_index)]
-    assert named[:plain] == [("x", 1), ("y", 3)][:plain]
+    assert (route.plain, route.layout) == (plain, layout)
