@@ -17,7 +17,6 @@ class Owner(Verbs):
 
     def __init__(self) -> None:
         self.router = TrieRouter()
-        self.groups: list[Group] = []
         self.added: list[tuple[Group | None, tuple[Handler, ...], Any]] = []
         self.errors: list[tuple[Any, Handler, Group | None]] = []
 
@@ -34,9 +33,6 @@ class Owner(Verbs):
     ) -> Route:
         self.added.append((group, tuple(middlewares), limits))
         return self.router.add_route(pattern, handler, methods, name)
-
-    def add_group(self, group: Group) -> None:
-        self.groups.append(group)
 
     def register_error_handler(self, error: Any, handler: Handler, *, group: Group | None = None) -> None:
         self.errors.append((error, handler, group))
@@ -181,7 +177,6 @@ def test_a_wrong_prefix_is_an_error(prefix: str) -> None:
     assert str(caught.value) == (
         f"the prefix of a group starts with '/' and does not end with one: {prefix!r}"
     )
-    assert owner.groups == []
 
 
 @pytest.mark.parametrize(("prefix", "shown"), [("/api", "/api"), ("/", "/")])

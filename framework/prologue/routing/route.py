@@ -33,10 +33,21 @@ class Route:
         captures: (name, index of the segment, converter's function or None) of each parameter, when every
             segment is text or one parameter; None when :meth:`read` must be called.
         plain: 0 to 3 when there are that many captures and none is converted; else -1.
-        layout: name and index of each capture in one flat tuple, which the lookup unpacks when ``plain`` says so.
+        layout: name and index of each capture in one flat tuple, for the lookup to unpack; empty when ``plain``
+            is -1.
     """
 
-    __slots__ = ("captures", "expression", "layout", "methods", "name", "pattern", "plain", "segments", "target")
+    __slots__ = (
+        "captures",
+        "expression",
+        "layout",
+        "methods",
+        "name",
+        "pattern",
+        "plain",
+        "segments",
+        "target",
+    )
 
     def __init__(
         self,
@@ -171,7 +182,8 @@ def _captures(segments: tuple[Segment, ...]) -> tuple[tuple[Capture, ...] | None
         return (), (), 0
     if not plain or len(captures) > 3:
         return tuple(captures), (), -1
-    return tuple(captures), tuple([part for name, index, _ in captures for part in (name, index)]), len(captures)
+    layout = [part for name, index, _ in captures for part in (name, index)]
+    return tuple(captures), tuple(layout), len(captures)
 
 
 def _check_methods(methods: Sequence[str] | str, pattern: str) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ their number and the size of their tables, drops all, and they are made anew as 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -185,7 +185,8 @@ class Trie:
             if len(route.segments) > self._depth:
                 self._depth = len(route.segments)
             if not self._methods.issuperset(route.methods):
-                self._methods = self._methods.union(route.methods, ("HEAD",) if "GET" in route.methods else ())
+                implied = ("HEAD",) if "GET" in route.methods else ()
+                self._methods = self._methods.union(route.methods, implied)
             if self._made or len(self._methods) > len(self._starts) or self._depth + 2 > self._size:
                 self._forget_states()
 
