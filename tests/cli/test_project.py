@@ -64,7 +64,7 @@ def test_a_plain_name_is_good(command: Run, name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "1st", "-x", "_x", "x-", ".x", "a b", "a/b", "../x", "/tmp/x", "блог", "a.b", "x\n", "$x", "a" * 65],
+    ["", "1st", "-x", "_x", "x-", ".x", "a b", "a/b", "../x", "/x", "блог", "a.b", "x\n", "$x", "a" * 65],
 )
 def test_any_other_name_is_refused_and_nothing_is_made(workspace: Path, command: Run, name: str) -> None:
     result = command("init", "--", name)
