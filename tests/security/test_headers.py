@@ -220,7 +220,7 @@ TARGETS = [
 
 
 def host_of(location: str, base: str = "http://shop.example/here") -> str | None:
-    """Return the host that a browser goes to: it drops tabs and line ends, and reads a backslash as a slash."""
+    """Return where a browser goes to: it drops tabs and line ends and takes a backslash for a slash."""
     return urlsplit(urljoin(base, re.sub(r"[\t\r\n]", "", location).replace("\\", "/"))).hostname
 
 

@@ -33,7 +33,7 @@ class Route:
         captures: (name, index of the segment, converter's function or None) of each parameter, when every
             segment is text or one parameter; None when :meth:`read` must be called.
         plain: 0 to 3 when there are that many captures and none is converted; else -1.
-        layout: name and index of each capture in one flat tuple, for the lookup to unpack; empty when ``plain``
+        layout: name and index of each capture in one flat tuple, for the lookup to unpack; empty if ``plain``
             is -1.
     """
 
