@@ -149,7 +149,6 @@ def test_route_and_add_route_take_methods_and_names() -> None:
         (lambda app: Group(app, "api"), RouteError, "starts with '/'"),
         (lambda app: Group(app, "/api/"), RouteError, "starts with '/'"),
         (lambda app: Group(app, "/api").get(re.compile("x"), say("")), RouteError, "regular expression"),
-        (lambda app: app.mount("/taken", say("")), DuplicatedRouteError, "/taken"),
         (lambda app: app.register_converter("int", int), RouteError, "int"),
         (lambda app: app.url_for("nobody"), RouteBuildError, "no route has the name 'nobody'"),
         (lambda app: App(untyped({"debug": True})), TypeError, r"takes Settings\(...\), not {'debug': True}"),
