@@ -145,7 +145,7 @@ def test_route_and_add_route_take_methods_and_names() -> None:
         (lambda app: app.use(None), TypeError, r"a middleware is a callable .* not None"),
         (lambda app: app.get("/{", say("")), RouteError, r"/\{"),
         (lambda app: app.add_route("/x", say(""), methods=[]), RouteError, "needs a method"),
-        (lambda app: app.get("/taken", say("")), DuplicatedRouteError, "GET /taken"),
+        (lambda app: app.get("/taken", say("")), DuplicatedRouteError, "/taken"),
         (lambda app: Group(app, "api"), RouteError, "starts with '/'"),
         (lambda app: Group(app, "/api/"), RouteError, "starts with '/'"),
         (lambda app: Group(app, "/api").get(re.compile("x"), say("")), RouteError, "regular expression"),
