@@ -220,7 +220,7 @@ TARGETS = [
 
 
 def host_of(location: str, base: str = "http://shop.example/here") -> str | None:
-    """Return where a browser goes to: it drops tabs and line ends and takes a backslash for a slash."""
+    """Return where a browser goes: it drops tabs and line ends, and takes backslashes for slashes."""
     return urlsplit(urljoin(base, re.sub(r"[\t\r\n]", "", location).replace("\\", "/"))).hostname
 
 
@@ -237,9 +237,7 @@ def test_d17_no_path_is_redirected_by_the_framework(target: str) -> None:
 
 
 @pytest.mark.parametrize("control", ["\r", "\n", "\r\n", "\0", "\t", "\x0b", "\x7f", "\\", "\x1b"])
-@pytest.mark.parametrize(
-    "place", ["{}//evil.example", "/{}/evil.example", "/a{}", "/a?b={}", "/{}evil.example"]
-)
+@pytest.mark.parametrize("place", ["{}//evil.example", "/{}/evil.example", "/a{}", "/a?b={}"])
 def test_d17_a_redirect_target_holds_no_control_character_and_no_backslash(control: str, place: str) -> None:
     with pytest.raises(HeaderError, match="redirect target"):
         redirect(place.format(control))
