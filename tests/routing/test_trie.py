@@ -89,6 +89,17 @@ def test_the_root_is_not_a_segment(pattern: str) -> None:
     assert [answer(router, path) for path in ("/", "", "//", "/" * 40)] == [None] * 4
 
 
+@pytest.mark.parametrize("pattern", ["/{x:word}", "/a{x:word}", "/a/{x:word}/{y}"])
+@pytest.mark.parametrize("path", ["/", "//", "/a", "/a/", "//b", "/a//", "/a//b", "/a//b/", "/" * 30])
+def test_no_converter_is_asked_about_an_empty_text(pattern: str, path: str) -> None:
+    router = TrieRouter()
+    router.register_converter("word", lambda text: text[0] + text[1:])  # an IndexError where it is empty
+    router.add_route(pattern, 0)
+    router.add_route("/*$", "rest")
+
+    assert [answer(router, path) is None for _ in range(2)] == [path.strip("/") == ""] * 2
+
+
 def test_the_root_alone_answers_the_root_alone() -> None:
     router = router_of("/")
 
@@ -177,6 +188,7 @@ def test_the_first_difference_decides(routes: list[str], path: str, expected: An
         (["a{x:int}", "a{x:any}"], "a1", ("a{x:int}", {"x": 1})),
         (["{x}-{y:int}", "{x}-{y}"], "a-1", ("{x}-{y:int}", {"x": "a", "y": 1})),
         (["{x}--{y}", "{x}-{y}", "a{x}"], "a--b", ("{x}--{y}", {"x": "a", "y": "b"})),
+        (["{x}--{y}", "{x}-{y}", "a{x}"], "a-b", ("a{x}", {"x": "-b"})),
         (["{x}+{y}", "{x}-{y}"], "a-b+c-d", ("{x}+{y}", {"x": "a-b", "y": "c-d"})),
     ],
 )

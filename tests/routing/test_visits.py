@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from prologue.routing import Converter, TrieRouter, trie
-from prologue.routing.trie import Node, State
+from prologue.routing.trie import Match, Node, State
 
 
 class Steps(dict[str, "State | None"]):
@@ -31,7 +31,7 @@ class CountingRouter(TrieRouter):
     """Counts the steps of its lookups, the states they make, and what converters are asked."""
 
     def __init__(self) -> None:
-        self.steps = self.states = self.questions = 0
+        self.steps = self.states = self.questions = self.second_looks = 0
         super().__init__([Converter("word", self.parse_word)])
 
     def parse_word(self, text: str) -> str:
@@ -45,6 +45,10 @@ class CountingRouter(TrieRouter):
         state = super()._make_state(*arguments)
         state.literal = Steps(self, state.literal)
         return state
+
+    def _find_slowly(self, method: str, path: str) -> Match | None:
+        self.second_looks += 1
+        return super()._find_slowly(method, path)
 
     def count(self, path: str, method: str = "GET") -> tuple[int, int, int]:
         """Look a path up; return the steps, the states made and the questions asked."""
@@ -186,6 +190,16 @@ def test_segments_that_no_pattern_looks_at_take_no_step() -> None:
 
     assert router.count("/1/2/3/4") == (0, 0, 0)
     assert router.count("/1/2/3/4/x/5") == (1, 0, 0)
+
+
+@pytest.mark.parametrize("path", ["/", "/a", "/b/1", "/1/x", "/f/x/y", "/v2/x"])
+def test_a_tidy_path_that_matches_needs_no_second_look(path: str) -> None:
+    router = CountingRouter()
+    for pattern in ("/", "/a", "/{x}", "/b/{x}", "/{x}/{y}", "/f/{rest}$", "/v{x}/{y:word}"):
+        router.add_route(pattern, pattern)
+
+    assert router.find_route("GET", path) is not None
+    assert router.second_looks == 0
 
 
 # -- long paths -----------------------------------------------------------------------------------------
