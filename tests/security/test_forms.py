@@ -229,6 +229,16 @@ def test_d4_hostile_part_headers_are_refused(headers: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "head", [b"", b"--b\r\nX: ", FIELD[:-4] + b"\r\nX: "], ids=["preamble", "first", "later"]
+)
+def test_d4_endless_headers_and_preambles_are_not_read_to_the_end(head: bytes) -> None:
+    app = form_app(max_body_size=2048 * MIB)
+    body = Stream(head, b"a", 1024 * MIB, END)
+    assert_refused(post(app, body), 400)
+    assert body.consumed <= 128 * 1024
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         b'Content-Disposition: form-data;\r\n name="a"\r\n',
