@@ -20,9 +20,7 @@ from prologue.app import App
 
 __all__ = ["load_app", "user_code"]
 
-_NAME = r"[^\W\d]\w*"
-_MODULE = re.compile(rf"{_NAME}(?:\.{_NAME})*")
-_ATTRIBUTE = re.compile(rf"({_NAME}(?:\.{_NAME})*)(\(\))?")
+_ATTRIBUTE = re.compile(r"([\w.]+)(\(\))?")
 
 
 def load_app(target: str, directory: str | Path = ".") -> App:
@@ -42,7 +40,7 @@ def load_app(target: str, directory: str | Path = ".") -> App:
     """
     module_part, colon, attribute = target.partition(":")
     found = _ATTRIBUTE.fullmatch(attribute if colon else "app")
-    if found is None:
+    if found is None or not _is_dotted_name(found[1]):
         raise click.ClickException(f"{target!r}: write MODULE:APP, FILE.py:APP or MODULE:FACTORY()")
     module = _import(module_part, Path(directory).resolve(), target)
     value: Any = module
@@ -93,7 +91,7 @@ _OUR_FILES = (__file__, importlib.__file__)
 def _import(module_part: str, directory: Path, target: str) -> ModuleType:
     if module_part.endswith(".py"):
         name, directory = _of_file(directory / module_part, target)
-    elif _MODULE.fullmatch(module_part):
+    elif _is_dotted_name(module_part):
         name = module_part
     else:
         raise click.ClickException(f"{target!r}: {module_part!r} is no name of a module and no .py file")
@@ -121,9 +119,13 @@ def _of_file(path: Path, target: str) -> tuple[str, Path]:
         names.insert(0, directory.name)
         directory = directory.parent
     name = ".".join(names)
-    if not _MODULE.fullmatch(name):
+    if not _is_dotted_name(name):
         raise click.ClickException(f"{target!r}: {name!r} cannot be imported; rename the file")
     return name, directory
+
+
+def _is_dotted_name(text: str) -> bool:
+    return all(part.isidentifier() for part in text.split("."))
 
 
 def _attribute(value: Any, name: str, target: str, module: ModuleType) -> Any:
