@@ -167,6 +167,13 @@ def test_a_group_owns_the_errors_under_its_prefix() -> None:
     assert owner.errors == [(404, show, api)]
 
 
+def test_a_group_and_its_parent_belong_to_one_application() -> None:
+    parent = Group(Owner(), "/api")
+
+    with pytest.raises(RouteError, match=r"'/v1' and its parent <Group /api> belong to two applications"):
+        Group(Owner(), "/v1", parent=parent)
+
+
 @pytest.mark.parametrize("prefix", ["", "api", "api/", "/api/", "//", "/api//", "*"])
 def test_a_wrong_prefix_is_an_error(prefix: str) -> None:
     owner = Owner()

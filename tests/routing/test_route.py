@@ -131,6 +131,7 @@ def test_a_value_that_would_not_lead_back_is_an_error_that_shows_it(
     [
         ("/{x}/{y}/{z}", {"y": 1}, "route 'page' (/{x}/{y}/{z}) needs the parameter x, z"),
         ("/{x}", {"X": 1}, "route 'page' (/{x}) needs the parameter x"),
+        ("/{x}", {"x": None}, "route 'page' (/{x}) needs the parameter x"),
         ("/{rest}$", {}, "route 'page' (/{rest}$) needs the parameter rest"),
         ("/{a}.{b}", {"a": 1}, "route 'page' (/{a}.{b}) needs the parameter b"),
         ("/{y}/{x}", {"x": 1, "y": 2, "z": 3}, "route 'page' (/{y}/{x}) has no parameter z; it has x, y"),

@@ -171,7 +171,7 @@ class Group(Verbs):
         parent: the group that this one is inside of.
 
     Raises:
-        RouteError: the prefix is wrong.
+        RouteError: the prefix is wrong, or the parent belongs to another application.
 
     The middlewares of a group are those it had when a route was added to it.
     """
@@ -187,6 +187,8 @@ class Group(Verbs):
     ) -> None:
         if not prefix.startswith("/") or (prefix != "/" and prefix.endswith("/")):
             raise RouteError(f"the prefix of a group starts with '/' and does not end with one: {prefix!r}")
+        if parent is not None and parent.app is not app:
+            raise RouteError(f"group {prefix!r} and its parent {parent!r} belong to two applications")
         self.app = app
         self.parent = parent
         self.prefix: str = (parent.prefix if parent else "") + ("" if prefix == "/" else prefix)

@@ -120,7 +120,7 @@ class Route:
         Raises:
             RouteBuildError: a parameter is missing or unknown, or the route would not read the value back.
         """
-        missing = [p.name for s in self.segments for p in s.parameters if p.name not in values]
+        missing = [p.name for s in self.segments for p in s.parameters if values.get(p.name) is None]
         if missing:
             raise RouteBuildError(
                 f"route {self.name!r} ({self.pattern}) needs the parameter {', '.join(missing)}"
