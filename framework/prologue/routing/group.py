@@ -189,8 +189,8 @@ class Group(Verbs):
             raise RouteError(f"the prefix of a group starts with '/' and does not end with one: {prefix!r}")
         if parent is not None and parent.app is not app:
             raise RouteError(f"group {prefix!r} and its parent {parent!r} belong to two applications")
-        self.app = app
-        self.parent = parent
+        self.app: _Owner = app
+        self.parent: Group | None = parent
         self.prefix: str = (parent.prefix if parent else "") + ("" if prefix == "/" else prefix)
         self.middlewares: tuple[Handler, ...] = (*(parent.middlewares if parent else ()), *middlewares)
 
