@@ -171,7 +171,7 @@ class ConnectionPool:
         self._jobs: set[Job] = set()
         self._waiters: OrderedDict[Waiter, float] = OrderedDict()  # and since when they wait
         self._generation = 0
-        self._suspect_before = -math.inf  # a connection last known to work before this must be checked
+        self._suspect_before = -math.inf  # one last known to work no later must be checked
         self._failures = 0  # attempts to connect that failed since one succeeded
         self._failure: Exception | None = None
         self._failure_text = ""
@@ -273,7 +273,7 @@ class ConnectionPool:
             jobs = self._serve(self._clock())
         self._start(jobs)
         if not self._emptied.wait(min(timeout, threading.TIMEOUT_MAX)):
-            _logger.warning("%r: not empty %.2f s after it was closed", self, timeout)
+            _logger.warning("%s: not empty %.2f s after it was closed", repr(self), timeout)
 
     def stats(self) -> PoolStats:
         """Return the numbers of this moment, all of the same moment."""
@@ -431,15 +431,13 @@ class ConnectionPool:
             self._adapter.reset(entry.connection)
             broken = False
         except Exception as error:
-            _logger.warning("%r: a connection came back broken: %s", self, error)
+            _logger.warning("pool %r: a connection came back broken: %s", self.name, error)
         finally:
             with self._lock:
                 jobs = self._take_back(entry, suspect, broken)
             self._start(jobs)
 
     def _take_back(self, entry: Entry, suspect: bool, broken: bool) -> list[Job]:
-        if entry not in self._leased:
-            return []  # given back after the pool forgot it
         self._leased.remove(entry)
         now = self._clock()
         if broken:
@@ -447,7 +445,7 @@ class ConnectionPool:
             return [self._plan(JobKind.CLOSE, entry, now), *self._serve(now)]
         entry.suspect = suspect
         entry.idle_since = now
-        if entry.last_ok >= self._suspect_before:
+        if entry.last_ok > self._suspect_before:
             entry.last_ok = now
         self._idle.append(entry)
         # PERF: the common case changes nothing for anybody else.
@@ -534,7 +532,7 @@ class ConnectionPool:
     def _needs_check(self, entry: Entry, now: float) -> bool:
         return (
             entry.suspect
-            or entry.last_ok < self._suspect_before
+            or entry.last_ok <= self._suspect_before
             or now >= entry.last_ok + self._validation_interval
         )
 
@@ -558,8 +556,7 @@ class ConnectionPool:
     def _note_failure(self, error: Exception, text: str, now: float, failures: int) -> None:
         self._open_errors += 1
         self._failure_text = text
-        # Without the pool's own frame, which refers to the pool.
-        self._failure = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+        self._failure = error
         self._failures = failures
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))
         self._next_attempt = now + pause * (0.8 + 0.4 * self._random())
@@ -609,7 +606,7 @@ class ConnectionPool:
                     jobs = self._serve(now)
             if in_time:
                 self._start(jobs)
-            _logger.warning("%r: connecting failed: %s", self, text)
+            _logger.warning("pool %r: connecting failed: %s", self.name, text)
             return
         with self._lock:
             if in_time := job in self._jobs:
@@ -648,7 +645,7 @@ class ConnectionPool:
             self._start(jobs)
             self._wake.put(None)  # the next connection may be due
         if failure is not None:
-            _logger.warning("%r: a connection is broken: %s", self, failure)
+            _logger.warning("pool %r: a connection is broken: %s", self.name, failure)
         if failure is not None or not in_time:
             self._close(job, entry.connection)
 
@@ -666,7 +663,7 @@ class ConnectionPool:
         try:
             self._adapter.close(connection)
         except Exception as error:
-            _logger.warning("%r: closing a connection failed: %s", self, error)
+            _logger.warning("pool %r: closing a connection failed: %s", self.name, error)
 
     # What the maintaining thread does
 
@@ -683,9 +680,11 @@ class ConnectionPool:
             else:
                 pause = self._pause(now)
         for job in overdue:
-            _logger.warning("%r: a job took too long: %s", self, job.kind.value)
+            _logger.warning("pool %r: a job took too long: %s", self.name, job.kind.value)
         if lost:
-            _logger.warning("%r: %d connections were dropped without being given back", self, len(lost))
+            _logger.warning(
+                "pool %r: %d connections were dropped without being given back", self.name, len(lost)
+            )
         self._start(jobs)
         return pause
 
