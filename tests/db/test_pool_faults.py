@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from prologue.db import ConnectionPool
-from prologue.db import pool as pool_module
+from prologue.db import ConnectionPool, state
 from prologue.errors import PoolTimeoutError, PoolUnavailableError
 from tests.concurrency import Task, until
 from tests.db.driver import DriverError, Setup
@@ -332,7 +331,7 @@ def test_closing_that_hangs_is_given_up() -> None:
     with pytest.raises(PoolUnavailableError):
         setup.pool.get_connection(timeout=0)
     assert setup.pool.stats().closing == 1
-    setup.tick(pool_module.CLOSE_TIMEOUT)
+    setup.tick(state.CLOSE_TIMEOUT)
     stats = setup.pool.stats()
     assert (stats.size, stats.abandoned) == (0, 1)
     setup.jobs.run()
