@@ -378,3 +378,15 @@ def test_a_timeout_with_everything_in_use_is_not_called_down() -> None:
         with pytest.raises(PoolTimeoutError):
             setup.pool.get_connection(timeout=0)
     assert setup.pool.stats().available
+
+
+def test_a_failure_to_grow_is_forgotten_when_everything_is_in_use() -> None:
+    setup = Setup(max_connections=2)
+    first = setup.pool.get_connection()
+    setup.driver.connect_error = DriverError("refused")
+    with pytest.raises(PoolUnavailableError):
+        setup.pool.get_connection(timeout=0)
+    setup.pool.resize(max_connections=1)
+    with pytest.raises(PoolTimeoutError, match="1 of 1 in use"):
+        setup.pool.get_connection(timeout=0)
+    first.close()

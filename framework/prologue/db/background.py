@@ -39,5 +39,7 @@ def maintain(pool: Callable[[], Maintained | None], wake: SimpleQueue[None]) -> 
             return
         try:
             wake.get(timeout=pause)
+            while True:
+                wake.get_nowait()
         except Empty:
             pass

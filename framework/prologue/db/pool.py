@@ -33,11 +33,7 @@ from prologue.db.lease import Lease, PooledConnection
 from prologue.db.state import CLOSE_TIMEOUT, PoolState
 from prologue.db.stats import PoolStats
 from prologue.db.urls import adapter_from_url
-from prologue.errors import (
-    LeaseError,
-    PoolError,
-    PoolUnavailableError,
-)
+from prologue.errors import LeaseError, PoolError, PoolUnavailableError
 from prologue.lifecycle import abandon, on_fork
 
 __all__ = ["ConnectionPool"]

@@ -190,7 +190,7 @@ class PoolState:
         else:
             self._refused += 1
         in_use = len(self._leased)
-        if self._failures or not in_use:
+        if not in_use or (self._failures and in_use < self._max):
             reason = (
                 f"connecting fails: {self._failure_text}" if self._failures else "connecting takes too long"
             )
