@@ -79,6 +79,7 @@ def test_a_connection_out_while_others_broke_is_checked_when_it_is_back() -> Non
     setup.clock.now += 1
     setup.driver.connections[1].dead = True
     second.close()
+    setup.clock.now += 1
     first.close()
     setup.borrow_number()
     assert setup.driver.connections[0].checks == 1
@@ -330,7 +331,7 @@ def test_closing_that_hangs_is_given_up() -> None:
     setup.pool.drain()
     with pytest.raises(PoolUnavailableError):
         setup.pool.get_connection(timeout=0)
-    assert setup.pool.stats().closing == 1
+    assert setup.jobs.names == ["close"]  # it still holds the only place
     setup.tick(state.CLOSE_TIMEOUT)
     stats = setup.pool.stats()
     assert (stats.size, stats.abandoned) == (0, 1)
@@ -390,3 +391,24 @@ def test_a_failure_to_grow_is_forgotten_when_everything_is_in_use() -> None:
     with pytest.raises(PoolTimeoutError, match="1 of 1 in use"):
         setup.pool.get_connection(timeout=0)
     first.close()
+
+
+def test_a_suspect_connection_is_checked_in_the_background_once() -> None:
+    setup = Setup()
+    with pytest.raises(KeyError), setup.pool.connection():
+        raise KeyError("mine")
+    setup.tick()
+    setup.tick()
+    assert setup.driver.connections[0].checks == 1
+    assert setup.borrow_number() == 1
+    assert setup.driver.connections[0].checks == 1
+
+
+def test_one_who_waits_is_not_given_a_connection_asked_for_before_draining() -> None:
+    setup = Setup(at_once=False)
+    task = Task(lambda: setup.borrow_number(timeout=30))
+    until(lambda: setup.jobs.names == ["open"])
+    setup.pool.drain()
+    setup.jobs.run_all()
+    assert task.result() == 2
+    assert setup.driver.open == [2]
