@@ -63,9 +63,9 @@ def test_one_broken_connection_makes_the_others_suspect() -> None:
     assert setup.driver.open == [3]
 
 
-def test_a_fresh_connection_is_lent_before_a_suspect_one() -> None:
+def test_a_fresh_connection_is_lent_before_a_suspect_one_the_newest_first() -> None:
     setup = Setup()
-    setup.idle(2)
+    setup.idle(3)
     with pytest.raises(KeyError):
         with setup.pool.connection():
             raise KeyError("mine")

@@ -209,3 +209,20 @@ def test_a_fork_while_others_wait_leaves_the_child_without_waiters() -> None:
     held.close()
     assert task.result() == 1
     pool.close(timeout=30)
+
+
+def test_a_lease_dropped_in_the_child_of_a_fork_leaves_the_connection_to_the_parent() -> None:
+    driver = Driver()
+    pool = ConnectionPool(driver, connection_timeout=10, name="dropped")
+    lent = [pool.get_connection(timeout=30)]
+
+    def child() -> list[int]:
+        lent.clear()
+        with pool.connection():
+            pool._maintain()
+        pool.close(timeout=10)
+        return [pool.stats().lost, driver.connections[0].closes]
+
+    assert in_child(child) == [0, 0]
+    lent[0].close()
+    pool.close(timeout=30)
