@@ -22,8 +22,14 @@ __all__ = [
     "HTTPError",
     "HeaderError",
     "LazyCycleError",
+    "LeaseError",
     "LifecycleError",
     "MissingExtraError",
+    "PoolClosedError",
+    "PoolError",
+    "PoolFullError",
+    "PoolTimeoutError",
+    "PoolUnavailableError",
     "PrologueError",
     "RouteBuildError",
     "RouteError",
@@ -128,3 +134,27 @@ class MissingExtraError(PrologueError, ImportError):
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional dependency: pip install 'prologue-wsgi[{extra}]'")
         self.extra = extra
+
+
+class PoolError(PrologueError):
+    """A connection pool cannot give a connection, or cannot take one back; the message names the pool."""
+
+
+class PoolTimeoutError(PoolError, TimeoutError):
+    """Every connection is in use and none came back in time; the message says how many, and how long."""
+
+
+class PoolFullError(PoolError, RuntimeError):
+    """As many callers as the pool allows wait for a connection already."""
+
+
+class PoolUnavailableError(PoolError, ConnectionError):
+    """The database does not answer; the error of the last attempt to connect is the cause."""
+
+
+class PoolClosedError(PoolError, ClosedResourceError):
+    """A connection is asked of a pool that was closed."""
+
+
+class LeaseError(PoolError, RuntimeError):
+    """A borrowed connection is used or given back by somebody who does not hold it."""

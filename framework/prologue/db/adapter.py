@@ -1,0 +1,71 @@
+"""What a pool asks of a driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Adapter"]
+
+
+class Adapter:
+    """How a pool opens, checks, resets and closes connections: of any driver of the DB-API 2.0 (PEP 249).
+
+    Derive from it to say better how one driver does these things, to set up connections when they are opened,
+    or to restore what borrowers change. The methods are called by many threads at once, each connection by
+    one at a time, and never under a lock of the pool. Connections may be opened, used and closed in different
+    threads.
+
+    Args:
+        connect: opens a connection. Give the driver's own time limit in it: the pool stops waiting after
+            ``connect_timeout``, but nothing can end the call of a driver.
+    """
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+
+    def connect(self) -> Any:
+        """Open a connection.
+
+        Raises:
+            Exception: what the driver raises; it is the cause of the ``PoolUnavailableError`` of the callers.
+        """
+        return self._connect()
+
+    def check(self, connection: Any) -> None:
+        """Make sure that the connection works, and leave no transaction open.
+
+        Raises:
+            Exception: it does not work; the pool closes it.
+        """
+        cursor = connection.cursor()
+        try:
+            cursor.execute("SELECT 1")
+            cursor.fetchone()
+        finally:
+            cursor.close()
+        connection.rollback()
+
+    def commit(self, connection: Any) -> None:
+        """Commit what a borrower did without an error.
+
+        Raises:
+            Exception: what the driver raises; the borrower gets it, and the work is rolled back.
+        """
+        connection.commit()
+
+    def reset(self, connection: Any) -> None:
+        """Make a connection that comes back as good as new: undo what was not committed.
+
+        Raises:
+            Exception: it cannot be; the pool closes the connection.
+        """
+        connection.rollback()
+
+    def close(self, connection: Any) -> None:
+        """Close the connection, whatever state it is in.
+
+        Raises:
+            Exception: what the driver raises; the pool logs it.
+        """
+        connection.close()
