@@ -373,9 +373,9 @@ class App(Verbs):
         if match is None:
             self._no_route(ctx, method)
             return
-        ctx.route = match.route
+        ctx.route = route = match.route
         ctx.path_params = match.params
-        endpoint = match.target
+        endpoint = route.target
         if endpoint.handler is not None:
             # PERF: a handler without middlewares of its own is called here, as `Context.next` would.
             result = endpoint.handler(ctx)

@@ -128,7 +128,7 @@ class TrieRouter(Trie):
         for wanted in (method, "GET") if method == "HEAD" else (method,):
             for route in self._expressions:
                 if wanted in route.methods and (params := _match_expression(route, path)) is not None:
-                    return Match(route.target, params, route)
+                    return Match(params, route)
         return None
 
     def allowed_methods(self, path: str) -> tuple[str, ...]:
