@@ -251,6 +251,7 @@ def test_connecting_that_takes_too_long_holds_no_place_and_is_closed_when_it_com
     until(lambda: setup.jobs.names == ["open"])
     assert setup.tick() == pytest.approx(5)
     setup.tick(5)
+    assert setup.pool.stats().waiting == 0  # one silence says as much as five refusals
     assert isinstance(task.error(), PoolUnavailableError)
     assert isinstance(task.error().__cause__, TimeoutError)  # type: ignore[union-attr]
     assert setup.pool.stats().size == 0
