@@ -139,7 +139,10 @@ def test_idle_connections_are_checked_in_the_background_one_at_a_time() -> None:
     setup.tick()
     assert setup.jobs.names == ["check"]
     assert setup.pool.stats().idle == 1
+    while not setup.pool._wake.empty():
+        setup.pool._wake.get()
     setup.jobs.run_all()
+    assert setup.pool._wake.get(timeout=0) is None  # the thread is told to look for the next one
     setup.tick()
     setup.jobs.run_all()
     assert [connection.checks for connection in setup.driver.connections] == [1, 1]
@@ -251,6 +254,7 @@ def test_connecting_that_takes_too_long_holds_no_place_and_is_closed_when_it_com
     until(lambda: setup.jobs.names == ["open"])
     assert setup.tick() == pytest.approx(5)
     setup.tick(5)
+    assert setup.pool.stats().waiting == 0  # one silence says as much as five refusals
     assert isinstance(task.error(), PoolUnavailableError)
     assert isinstance(task.error().__cause__, TimeoutError)  # type: ignore[union-attr]
     assert setup.pool.stats().size == 0
@@ -412,3 +416,41 @@ def test_one_who_waits_is_not_given_a_connection_asked_for_before_draining() -> 
     setup.jobs.run_all()
     assert task.result() == 2
     assert setup.driver.open == [2]
+
+
+def test_a_check_that_fails_makes_the_others_suspect() -> None:
+    setup = Setup(validation_interval=30)
+    setup.idle(2)
+    setup.clock.now += 29
+    setup.borrow_number()
+    setup.driver.connections[1].dead = True
+    setup.tick(1)
+    assert setup.pool.stats().check_errors == 1
+    assert setup.borrow_number() == 1
+    assert setup.driver.connections[0].checks == 1
+
+
+def test_closing_after_a_check_that_failed_has_its_own_time_limit() -> None:
+    setup = Setup(validation_interval=30, validation_timeout=2)
+    setup.idle(1)
+    connection = setup.driver.connections[0]
+    connection.dead = True
+    connection.close = lambda: setup.tick(3)  # type: ignore[assignment, method-assign]
+    setup.tick(30)
+    stats = setup.pool.stats()
+    assert (stats.closed, stats.abandoned) == (1, 0)
+
+
+def test_after_a_success_failures_count_anew() -> None:
+    setup = Setup()
+    setup.driver.connect_error = DriverError("refused")
+    for _ in range(3):
+        with pytest.raises(PoolUnavailableError):
+            setup.pool.get_connection(timeout=0)
+        setup.clock.now += 2
+    setup.driver.connect_error = None
+    with setup.pool.connection(timeout=0):
+        setup.driver.connect_error = DriverError("refused")
+        with pytest.raises(PoolUnavailableError):
+            setup.pool.get_connection(timeout=0)
+        assert setup.tick() == pytest.approx(0.05)

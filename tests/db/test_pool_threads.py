@@ -226,3 +226,13 @@ def test_a_lease_dropped_in_the_child_of_a_fork_leaves_the_connection_to_the_par
     assert in_child(child) == [0, 0]
     lent[0].close()
     pool.close(timeout=30)
+
+
+def test_what_the_parent_opened_is_not_finalized_in_the_child() -> None:
+    driver = Driver()
+    pool = ConnectionPool(driver, name="finalized")
+    with pool.connection(timeout=30):
+        pass
+    connection = weakref.ref(driver.connections.pop())
+    assert in_child(lambda: gc.collect() >= 0 and connection() is not None) is True
+    pool.close(timeout=30)
