@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from prologue.cookies import format_cookie
 from prologue.errors import HeaderError
 
 __all__ = [
@@ -49,10 +50,6 @@ encode_json = msgspec.json.Encoder().encode
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # RFC 9110 section 5.5 without the tab, which WSGI's own checks refuse.
 _FIELD_VALUE = re.compile(r"[\x20-\x7e\xa0-\xff]*")
-# RFC 6265 section 4.1.1, and the characters that may stand between quotes.
-_COOKIE_VALUE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*")
-_COOKIE_QUOTED = re.compile(r"[\x20\x21\x23-\x3a\x3c-\x5b\x5d-\x7e]*")
-_COOKIE_ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")
 
 # PEP 3333: these belong to the server.
 _HOP_BY_HOP = frozenset(
@@ -349,78 +346,15 @@ class Response:
         """
         self.headers.add(
             "Set-Cookie",
-            _cookie(name, value, max_age, expires, domain, path, secure, http_only, same_site, partitioned),
+            format_cookie(
+                name, value, max_age, expires, domain, path, secure, http_only, same_site, partitioned
+            ),
         )
 
     def delete_cookie(self, name: str, *, path: str = "/", domain: str = "", secure: bool = False) -> None:
         """Make the client forget a cookie; path and domain must be those it was set with."""
         past = datetime(1970, 1, 1, tzinfo=UTC)
         self.set_cookie(name, "", max_age=0, expires=past, path=path, domain=domain, secure=secure)
-
-
-def _cookie(
-    name: str,
-    value: str,
-    max_age: int | timedelta | None,
-    expires: datetime | None,
-    domain: str,
-    path: str,
-    secure: bool,
-    http_only: bool,
-    same_site: str | None,
-    partitioned: bool,
-) -> str:
-    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        raise HeaderError(f"cookie name {name!r} is not a token of letters, digits and hyphens")
-    if not isinstance(value, str) or not _COOKIE_QUOTED.fullmatch(value):
-        raise HeaderError(
-            f"cookie {name}: the value must be printable ASCII without ';', backslash and quotes;"
-            " encode it first, for example with urllib.parse.quote"
-        )
-    for label, text in (("path", path), ("domain", domain)):
-        if not isinstance(text, str) or not _COOKIE_ATTRIBUTE.fullmatch(text):
-            raise HeaderError(f"cookie {name}: {label} {text!r} must be printable ASCII without ';'")
-    parts = [f"{name}={value}" if _COOKIE_VALUE.fullmatch(value) else f'{name}="{value}"']
-    if expires is not None:
-        if not isinstance(expires, datetime) or expires.tzinfo is None:
-            raise HeaderError(f"cookie {name}: expires must be a datetime with a time zone, not {expires!r}")
-        from email.utils import format_datetime
-
-        parts.append(f"Expires={format_datetime(expires.astimezone(UTC), usegmt=True)}")
-    if max_age is not None:
-        if isinstance(max_age, timedelta):
-            max_age = int(max_age.total_seconds())
-        if isinstance(max_age, bool) or not isinstance(max_age, int):
-            raise HeaderError(
-                f"cookie {name}: max_age must be an int of seconds or a timedelta, not {max_age!r}"
-            )
-        parts.append(f"Max-Age={max_age}")
-    if domain:
-        parts.append(f"Domain={domain}")
-    if path:
-        parts.append(f"Path={path}")
-    if secure:
-        parts.append("Secure")
-    if http_only:
-        parts.append("HttpOnly")
-    if same_site is not None:
-        if same_site not in ("Lax", "Strict", "None"):
-            raise HeaderError(
-                f"cookie {name}: same_site must be 'Lax', 'Strict' or 'None', not {same_site!r}"
-            )
-        if same_site == "None" and not secure:
-            raise HeaderError(f"cookie {name}: same_site='None' needs secure=True, or browsers drop it")
-        parts.append(f"SameSite={same_site}")
-    if partitioned:
-        if not secure:
-            raise HeaderError(f"cookie {name}: partitioned=True needs secure=True, or browsers drop it")
-        parts.append("Partitioned")
-    # Browsers know the prefixes in any case (RFC 6265bis section 5.7).
-    if name.lower().startswith("__secure-") and not secure:
-        raise HeaderError(f"cookie {name}: the prefix __Secure- needs secure=True")
-    if name.lower().startswith("__host-") and (not secure or domain or path != "/"):
-        raise HeaderError(f"cookie {name}: the prefix __Host- needs secure=True, path '/' and no domain")
-    return "; ".join(parts)
 
 
 # -- helpers ------------------------------------------------------------------------------------------
