@@ -150,6 +150,8 @@ class Request(BaseRequest):
     """
 
     max_query_parameters = 1000
+    #: Characters of one header field; servers stop at about 8 kB.
+    max_field_size = 16 * 1024
     form_data_parser_class = FormParser
     json_module = _StrictJSON  # type: ignore[assignment]  # two functions of it are used
     # A werkzeug request may have no limits; this one always has.
@@ -166,7 +168,15 @@ class Request(BaseRequest):
             environ: the WSGI environment.
             at_end: takes a function to call at the end of the request; default None: the files of a form
                 stay open until they are closed by hand, with ``close``.
+
+        Raises:
+            HTTPError: 431, a header field is longer than ``max_field_size``.
         """
+        # SECURITY: the standard library's parsing of lists, which werkzeug uses, is linear only where the
+        # allocator lets text grow in place.
+        for name, value in environ.items():
+            if name.startswith("HTTP_") and len(value) > self.max_field_size:
+                raise HTTPError(431, f"the header field {name[5:60]} is too long")
         # Not in its own environ: the cycle would wait for the collector.
         super().__init__(environ, populate_request=False)
         self._at_end = at_end

@@ -76,9 +76,17 @@ def test_d5_the_cost_of_a_field_is_linear(field: str) -> None:
 
         def run(size: int, block: str = block) -> None:
             value = heads.get(field, "") + block * (size // len(block))
-            assert call(app, headers={field: value}).status in (200, 400)
+            assert call(app, headers={field: value}).status in (200, 400, 431)
 
         assert_linear(run, doubling(1 << 13, 4), repeat=1)
+
+
+@pytest.mark.parametrize("field", ["Accept-Language", "Cookie", "X-Anything"])
+def test_d5_a_field_that_is_too_long_is_refused_when_the_request_is_looked_at(field: str) -> None:
+    app = make_app()
+    app.get("/", lambda ctx: str(ctx.request.method))
+    assert call(app, headers={field: "a" * 16 * 1024}).status == 200
+    assert call(app, headers={field: "a" * (16 * 1024 + 1)}).status == 431
 
 
 ODD = [
