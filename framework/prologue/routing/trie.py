@@ -66,6 +66,9 @@ _STATIC = Kind.STATIC
 #: Paths of fewer segments need no second look, however short the patterns are.
 _USUAL_LENGTH = 24
 
+#: What a state that has no route holds in its place; ``plain`` tells.
+_NO_ROUTE: Any = None
+
 #: Stands for every method in the states that answer :meth:`Trie.allowed_methods`.
 ANY_METHOD = ""
 
@@ -113,12 +116,14 @@ class State:
         "accepted",
         "allowed",
         "conditions",
+        "layout",
         "length",
         "literal",
         "longer",
         "method",
         "nodes",
         "other",
+        "plain",
         "position",
         "route",
     )
@@ -139,8 +144,11 @@ class State:
         self.conditions: Conditions | None = None
         #: The next state by the segments that accept a text.
         self.accepted: dict[tuple[Segment, ...], State] = {}
-        #: The answer of a final state.
-        self.route: Route | None = None
+        #: The answer of a final state; None where ``plain`` is -2.
+        self.route: Route = _NO_ROUTE
+        # PERF: copies of the route's, so that a lookup need not touch the route.
+        self.plain = -2
+        self.layout: tuple[Any, ...] = ()
         #: All methods that have a route, in a final state for :data:`ANY_METHOD`.
         self.allowed: tuple[str, ...] = ()
 
@@ -251,29 +259,28 @@ class Trie:
         while position := state.position:
             text = segments[position]
             state = state.literal.get(text, state.other) or self._next_state(state, text)
-        route = state.route
-        if route is None or segments[0]:
-            return self._find_slowly(method, path)
-        plain = route.plain
-        if plain == 2:
-            name, first, other, second = route.layout
+        plain = state.plain
+        if segments[0]:
+            pass  # the path does not begin with a slash
+        elif plain == 2:
+            name, first, other, second = state.layout
             value, another = segments[first], segments[second]
             if value and another:
-                return Match({name: value, other: another}, route)
+                return Match({name: value, other: another}, state.route)
         elif plain == 1:
-            name, first = route.layout
+            name, first = state.layout
             value = segments[first]
             if value:
-                return Match({name: value}, route)
+                return Match({name: value}, state.route)
         elif plain == 3:
-            name, first, other, second, last, third = route.layout
+            name, first, other, second, last, third = state.layout
             value, another, more = segments[first], segments[second], segments[third]
             if value and another and more:
-                return Match({name: value, other: another, last: more}, route)
+                return Match({name: value, other: another, last: more}, state.route)
         elif plain == 0:
-            return Match({}, route)
-        elif (params := route.read(segments)) is not None:
-            return Match(params, route)
+            return Match({}, state.route)
+        elif plain == -1 and (params := state.route.read(segments)) is not None:
+            return Match(params, state.route)
         return self._find_slowly(method, path)
 
     def _find_slowly(self, method: str, path: str) -> Match | None:
@@ -282,7 +289,7 @@ class Trie:
             return None
         segments = _segments(path)
         route = self._walk(method, segments).route
-        if route is None:
+        if route is _NO_ROUTE:
             return None
         params = route.read(segments)
         return None if params is None else Match(params, route)
@@ -382,9 +389,12 @@ def _final_state(nodes: tuple[Node, ...], method: str) -> State:
         state.allowed = tuple(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))
         return state
     accepted = (method, "GET") if method == "HEAD" else (method,)
-    state.route = next(
-        (route for node in nodes for one in accepted for route in node.routes if one in route.methods), None
-    )
+    for node in nodes:
+        for one in accepted:
+            for route in node.routes:
+                if one in route.methods:
+                    state.route, state.plain, state.layout = route, route.plain, route.layout
+                    return state
     return state
 
 
