@@ -66,9 +66,9 @@ def size_of(router: TrieRouter) -> tuple[int, int]:
         if id(state) not in seen:
             seen[id(state)] = state
             waiting += [following for following in state.literal.values() if following is not None]
-            waiting += state.accepted.values()
+            waiting += state.origin.accepted.values()
             waiting += [state.other] if state.other is not None else []
-    return len(seen), sum(len(state.literal) + len(state.accepted) for state in seen.values())
+    return len(seen), sum(len(state.literal) + len(state.origin.accepted) for state in seen.values())
 
 
 def products(depth: int, *forms: str) -> list[str]:

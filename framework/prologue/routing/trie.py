@@ -102,55 +102,50 @@ class Node:
 Sibling = tuple[Segment, Node]
 
 
-class State:
-    """The nodes that a path of one length can have reached after some of its segments.
-
-    A state either looks at the segment at ``position`` and leads on, by ``literal`` text or by
-    ``other``; or it is final, has position 0, and answers.
+class Origin:
+    """What a state was made of: needed only to make the states that follow.
 
     ``length`` is the index of the last segment of the paths that the state is for; where it is for
     ``longer`` paths too, they are longer than every pattern, and only what takes the rest matches.
     """
 
-    __slots__ = (
-        "accepted",
-        "allowed",
-        "conditions",
-        "layout",
-        "length",
-        "literal",
-        "longer",
-        "method",
-        "nodes",
-        "other",
-        "plain",
-        "position",
-        "route",
-    )
+    __slots__ = ("accepted", "allowed", "conditions", "length", "longer", "method", "nodes")
 
-    def __init__(
-        self, nodes: tuple[Node, ...], position: int, method: str, length: int, longer: bool
-    ) -> None:
+    def __init__(self, nodes: tuple[Node, ...], method: str, length: int, longer: bool) -> None:
         self.nodes = nodes
-        self.position = position
         self.method = method
         self.length = length
         self.longer = longer
+        #: What must be asked whether it accepts a text that is no literal; None where nothing must.
+        self.conditions: Conditions | None = None
+        #: The next state by the conditional segments that accept the text.
+        self.accepted: dict[tuple[Segment, ...], State] = {}
+        #: All methods that have a route, in a final state for :data:`ANY_METHOD`.
+        self.allowed: tuple[str, ...] = ()
+
+
+class State:
+    """The nodes that a path of one length can have reached after some of its segments.
+
+    A state either looks at the segment at ``position`` and leads on, by ``literal`` text or by
+    ``other``; or it is final, has position 0, and answers.
+    """
+
+    # PERF: what a lookup reads is here, copies of the route's included, and the rest is apart: in caches
+    # that others have filled too, the memory that is touched decides.
+    __slots__ = ("layout", "literal", "origin", "other", "plain", "position", "route")
+
+    def __init__(self, origin: Origin, position: int) -> None:
+        self.origin = origin
+        self.position = position
         #: The next state by literal text; None where it has not been made yet.
         self.literal: dict[str, State | None] = {}
         #: The next state for every other text; None where it has not been made yet or depends on conditions.
         self.other: State | None = None
-        #: What must be asked whether it accepts a text that is no literal; None where nothing must.
-        self.conditions: Conditions | None = None
-        #: The next state by the segments that accept a text.
-        self.accepted: dict[tuple[Segment, ...], State] = {}
         #: The answer of a final state; None where ``plain`` is -2.
         self.route: Route = _NO_ROUTE
-        # PERF: copies of the route's, so that a lookup need not touch the route.
         self.plain = -2
         self.layout: tuple[Any, ...] = ()
-        #: All methods that have a route, in a final state for :data:`ANY_METHOD`.
-        self.allowed: tuple[str, ...] = ()
 
 
 class Trie:
@@ -299,7 +294,7 @@ class Trie:
 
         Empty when no route has the path.
         """
-        return self._walk(ANY_METHOD, _segments(path)).allowed
+        return self._walk(ANY_METHOD, _segments(path)).origin.allowed
 
     def _walk(self, method: str, segments: list[str]) -> State:
         starts = self._starts[method]
@@ -330,21 +325,23 @@ class Trie:
         """Make the state that a segment leads to, or find it by what accepts the segment."""
         if not text:
             return _NOWHERE
-        conditions = state.conditions
+        origin = state.origin
+        conditions = origin.conditions
         accepting = () if conditions is None else conditions.accepting(text)
         if text in state.literal:
             made = state.literal[text] = self._state_after(state, text, accepting)
         elif conditions is None:
             made = state.other = self._state_after(state, None, ())
-        elif (known := state.accepted.get(accepting)) is not None:
+        elif (known := origin.accepted.get(accepting)) is not None:
             made = known
         else:
-            made = state.accepted[accepting] = self._state_after(state, None, accepting)
+            made = origin.accepted[accepting] = self._state_after(state, None, accepting)
         return made
 
     def _state_after(self, state: State, text: str | None, accepting: tuple[Segment, ...]) -> State:
-        nodes = _follow(state.nodes, text, accepting)
-        return self._make_state(nodes, state.position + 1, state.method, state.length, state.longer)
+        origin = state.origin
+        nodes = _follow(origin.nodes, text, accepting)
+        return self._make_state(nodes, state.position + 1, origin.method, origin.length, origin.longer)
 
     def _make_state(
         self, nodes: tuple[Node, ...], position: int, method: str, length: int, longer: bool = False
@@ -355,13 +352,13 @@ class Trie:
         self._made += _STATE_SIZE
         while position <= length and nodes and not all(node.loops for node in nodes):
             if any(node.literal or node.conditional for node in nodes):
-                state = State(nodes, position, method, length, longer)
+                state = State(Origin(nodes, method, length, longer), position)
                 conditional: list[Sibling] = []
                 for node in nodes:
                     state.literal.update(dict.fromkeys(node.literal))
                     conditional.extend(list(node.conditional.values()))
                 if conditional:
-                    state.conditions = Conditions(segment for segment, _ in conditional)
+                    state.origin.conditions = Conditions(segment for segment, _ in conditional)
                 self._made += len(state.literal)
                 return state
             nodes = _follow(nodes)
@@ -383,10 +380,10 @@ class Trie:
 
 def _final_state(nodes: tuple[Node, ...], method: str) -> State:
     """Make a state that answers: the best node that has the method."""
-    state = State(nodes, 0, method, 0, False)
+    state = State(Origin(nodes, method, 0, False), 0)
     if method == ANY_METHOD:
         allowed = {known for node in nodes for route in node.routes for known in route.methods}
-        state.allowed = tuple(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))
+        state.origin.allowed = tuple(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))
         return state
     accepted = (method, "GET") if method == "HEAD" else (method,)
     for node in nodes:
