@@ -153,24 +153,17 @@ def cpu_seconds(run: Callable[[], object]) -> float:
         gc.unfreeze()
 
 
-def assert_linear(run: Callable[[int], object], sizes: tuple[int, ...], repeat: int = 3) -> None:
-    """Check that twice the size costs at most 2.5 times the CPU time, in the mean over all doublings.
+def assert_linear(run: Callable[[int], object], size: int, repeat: int = 3) -> None:
+    """Check that 16 times the size costs less than 64 times the CPU time: a square would cost 256 times.
 
-    The least of several measurements counts, and what is too much is measured again: another program may
-    have taken the caches of the processor. A cost that is truly quadratic stays near 4.
+    The bound is half-way between the two, so that another program may take most of the caches of the
+    processor. The least of several measurements counts, and what is too much is measured again.
     """
-    least = dict.fromkeys(sizes, float("inf"))
-    growth = float("inf")
-    for _ in range(4):
-        for size in sizes:
-            for _ in range(repeat):
-                least[size] = min(least[size], cpu_seconds(lambda size=size: run(size)))  # type: ignore[misc]
-        growth = (least[sizes[-1]] / least[sizes[0]]) ** (1 / (len(sizes) - 1))
-        if growth <= 2.5:
+    small = large = float("inf")
+    for _ in range(8):
+        for _ in range(repeat):
+            small = min(small, cpu_seconds(lambda: run(size)))
+            large = min(large, cpu_seconds(lambda: run(16 * size)))
+        if large <= 64 * small:
             return
-    raise AssertionError(f"CPU time grows {growth:.2f}-fold a doubling: {least}")
-
-
-def doubling(first: int, count: int) -> tuple[int, ...]:
-    """Return sizes, each twice the one before."""
-    return tuple(first << step for step in range(count))
+    raise AssertionError(f"CPU time: {small} s at {size}, {large} s at 16 times as much")

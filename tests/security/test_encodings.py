@@ -9,7 +9,7 @@ import pytest
 
 from prologue import App
 
-from .harness import assert_alive, assert_linear, assert_refused, call, doubling, make_app
+from .harness import assert_alive, assert_linear, assert_refused, call, make_app
 
 URLENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -95,7 +95,7 @@ def test_d20_the_cost_of_cookies_is_linear(block: str, caplog: pytest.LogCapture
     def run(count: int) -> None:
         assert call(app, "/one", headers={"Cookie": 'b="' + block * count}).status == 200
 
-    assert_linear(run, doubling(256, 4))
+    assert_linear(run, 128)
     assert caplog.records == []
 
 
@@ -165,10 +165,10 @@ def test_d38_a_name_that_no_file_can_have_is_no_file(name: str, tmp_path: Path) 
 
 def test_d38_invalid_bytes_are_decoded_in_linear_time(tmp_path: Path) -> None:
     app = echo_app(tmp_path)
-    assert_linear(lambda size: call(app, "/echo/" + "\xff" * size), doubling(1 << 16, 5))
-    assert_linear(lambda size: call(app, "/query", query="a=" + "%ff" * size), doubling(1 << 13, 4))
-    assert_linear(lambda size: call(app, "/query", query="a=" + "\xff" * size), doubling(1 << 13, 4))
+    assert_linear(lambda size: call(app, "/echo/" + "\xff" * size), 1 << 16)
+    assert_linear(lambda size: call(app, "/query", query="a=" + "%ff" * size), 1 << 12)
+    assert_linear(lambda size: call(app, "/query", query="a=" + "\xff" * size), 1 << 12)
     assert_linear(
         lambda size: call(app, "/form", "POST", headers=URLENCODED, body=b"a=" + b"%ff" * size),
-        doubling(1 << 13, 4),
+        1 << 12,
     )

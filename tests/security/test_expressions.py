@@ -15,7 +15,7 @@ import pytest
 
 import prologue
 
-from .harness import assert_linear, call, cpu_seconds, doubling, make_app
+from .harness import assert_linear, call, cpu_seconds, make_app
 
 PACKAGE = Path(prologue.__file__).parent
 FUNCTIONS = {"compile", "search", "match", "fullmatch", "split", "sub", "subn", "findall", "finditer"}
@@ -203,7 +203,7 @@ def test_d35_the_worst_text_is_searched_in_linear_time(expression: Expression) -
                 pass
 
     worst = max(blocks, key=lambda block: cpu_seconds(lambda: search(block, 1024)))
-    assert_linear(lambda size: search(worst, size), doubling(2048, 4))
+    assert_linear(lambda size: search(worst, size), 1024)
 
 
 # -- routing ------------------------------------------------------------------------------------------
@@ -233,4 +233,4 @@ def test_d35_the_cost_of_a_lookup_is_linear_in_the_path(block: str) -> None:
         assert call(app, path).status in (200, 404)
         assert call(app, path, "POST").status in (200, 404, 405)
 
-    assert_linear(run, doubling(1 << 14, 4), repeat=2)
+    assert_linear(run, 1 << 13, repeat=2)

@@ -13,7 +13,7 @@ import pytest
 from prologue import App, Context, Settings
 from prologue.request import Limits, safe_name
 
-from .harness import Stream, assert_alive, assert_linear, assert_refused, call, doubling, make_app
+from .harness import Stream, assert_alive, assert_linear, assert_refused, call, make_app
 
 MIB = 1024 * 1024
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=b"}
@@ -71,7 +71,7 @@ def test_d1_the_cost_of_parts_is_linear() -> None:
     def run(count: int) -> None:
         assert post(app, Stream(b"", block, len(block) * count, b"--b--\r\n")).status == 200
 
-    assert_linear(run, doubling(1000, 4), repeat=2)
+    assert_linear(run, 500, repeat=2)
 
 
 # -- D2: memory ---------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def test_d3_no_body_is_slow_to_scan(make: Callable[[int], Stream], caplog: pytes
     def run(size: int) -> None:
         assert post(app, make(size)).status in (200, 400, 413)
 
-    assert_linear(run, doubling(2 * MIB, 4), repeat=2)
+    assert_linear(run, MIB, repeat=2)
     assert caplog.records == []
     assert_alive(app)
 
@@ -336,4 +336,4 @@ def test_d10_a_route_may_have_limits_of_its_own() -> None:
 def test_d8_a_name_of_combining_characters_is_cut_before_it_is_normalised() -> None:
     name = "\u0301\u0316" * 4000
     assert unicodedata.combining(name[0]) > unicodedata.combining(name[1]) > 0
-    assert_linear(lambda size: safe_name("a" + "\u0301\u0316" * size), doubling(1000, 4))
+    assert_linear(lambda size: safe_name("a" + "\u0301\u0316" * size), 500)

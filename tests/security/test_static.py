@@ -15,7 +15,7 @@ import pytest
 from prologue import App, Context
 from prologue.files import FileBody, file_response
 
-from .harness import assert_alive, assert_linear, call, doubling, make_app
+from .harness import assert_alive, assert_linear, call, make_app
 
 SECRET = b"TOP SECRET"
 PUBLIC = b"public"
@@ -164,9 +164,13 @@ def test_d13_neither_time_tells_what_lies_outside(root: Path) -> None:
             best = min(best, time.thread_time() - start)
         return best
 
-    # Neither touches the file system at all.
-    there, not_there = cost("../secret.txt"), cost("../nothing.txt")
-    assert max(there, not_there) < 2 * min(there, not_there)
+    # Neither touches the file system at all. More measurements where another program disturbed.
+    there = not_there = float("inf")
+    for _ in range(8):
+        there, not_there = min(there, cost("../secret.txt")), min(not_there, cost("../nothing.txt"))
+        if max(there, not_there) < 2 * min(there, not_there):
+            return
+    raise AssertionError((there, not_there))
 
 
 # -- D14: links, pipes, devices, races ----------------------------------------------------------------
@@ -394,7 +398,7 @@ def test_d16_the_cost_of_a_range_field_is_linear(block: str, root: Path) -> None
         assert isinstance(response.stream, FileBody)
         response.stream.close()
 
-    assert_linear(run, doubling(1 << 14, 3), repeat=5)
+    assert_linear(run, 1 << 12, repeat=5)
 
 
 FIELDS = ("If-None-Match", "If-Match", "If-Range", "If-Modified-Since", "If-Unmodified-Since", "Range")
@@ -449,4 +453,4 @@ def test_d35_the_cost_of_conditional_fields_is_linear(field: str, block: str, ro
         environ = {"REQUEST_METHOD": "HEAD", "HTTP_RANGE": "bytes=0-1", name: block * count}
         assert file_response(environ, "index.html", str(root)) is not None
 
-    assert_linear(run, doubling(1 << 13, 3), repeat=4)
+    assert_linear(run, 1 << 11, repeat=4)
