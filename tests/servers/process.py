@@ -1,0 +1,159 @@
+"""A server program as a child process of the tests."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+PATIENCE = 30.0
+"""Seconds after which a server that has not started never will."""
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now, and that is not given away again at once."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def find_program(name: str) -> str:
+    """Return the path of a server program, wherever the system's packages put it."""
+    places = [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]
+    places += sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    found = shutil.which(name, path=os.pathsep.join(places))
+    assert found is not None, f"{name} is not installed: scripts/test installs what the tests need"
+    return found
+
+
+class PrivateServer:
+    """A server on a port of its own that is the same after a restart.
+
+    A subclass says how it is started and when it answers. Used in a ``with`` block it runs inside the block.
+
+    Args:
+        directory: an empty directory for its files.
+    """
+
+    user: ClassVar[str] = "nobody"  # it runs as this one when the tests run as root
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = directory / "log"
+        if os.geteuid() == 0:
+            account = pwd.getpwnam(self.user)
+            os.chown(directory, account.pw_uid, account.pw_gid)
+            for parent in directory.parents:  # pytest's directories let only their owner through
+                if str(parent) != "/" and parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
+                    parent.chmod(parent.stat().st_mode | 0o011)
+
+    # What a subclass says
+
+    def command(self) -> Sequence[str]:
+        """Return the command that runs the server in the foreground."""
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        """Whether the server does its work now; raises nothing but OSError."""
+        raise NotImplementedError
+
+    # What tests call
+
+    def start(self, wait: bool = True) -> Self:
+        """Start the server; return when it answers, or at once."""
+        assert self._process is None, "it runs already"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(),
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                user=self.user if os.geteuid() == 0 else None,
+            )
+        if wait:
+            self.wait()
+        return self
+
+    def wait(self) -> None:
+        """Return when the server answers."""
+        end = time.monotonic() + PATIENCE
+        while not self._answers():
+            assert self._process is not None, "it does not run"
+            assert self._process.poll() is None, f"it ended\n{self.log()}"
+            assert time.monotonic() < end, f"it does not answer\n{self.log()}"
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        try:
+            return self.answers()
+        except OSError:
+            return False
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End the server and all its processes, by default without giving it time for anything."""
+        if self._process is None:
+            return
+        try:
+            if number == signal.SIGKILL:
+                os.killpg(self._process.pid, number)
+            else:
+                self._process.send_signal(number)
+            self._process.wait(PATIENCE)
+        except ProcessLookupError:
+            self._process.wait()
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            raise AssertionError(f"it does not end on {number.name}\n{self.log()}") from None
+        finally:
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill the server and start it on the same port."""
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Stop the server's processes where they are: it accepts connections and never answers."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def __enter__(self) -> Self:
+        return self if self._process is not None else self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), 5)
+
+    def run_tool(self, *command: str) -> None:
+        """Run a program that prepares the server's directory, as the server's user."""
+        done = subprocess.run(
+            command,
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            user=self.user if os.geteuid() == 0 else None,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
