@@ -1,4 +1,4 @@
-"""The command ``prologue``: run an application, list its routes, begin a project, look around in a shell.
+"""The command ``prologue``: run, look into, time and begin applications.
 
 A mistake in the use of the command is one line on stderr, with the remedy, and exit status 2. An error
 inside the user's code is shown with its traceback, from where that code begins.

@@ -14,6 +14,7 @@ import click
 
 from prologue import __version__
 from prologue.app import Mount
+from prologue.cli.bench import measure
 from prologue.cli.project import create_project
 from prologue.cli.target import load_app, user_code
 from prologue.errors import MissingExtraError, PrologueError
@@ -52,6 +53,8 @@ _app_dir = click.option(
     help="Directory that the application is imported from; default the current one.",
 )
 _target = click.argument("target", default="app:app", metavar="[MODULE:APP]")
+
+_positive = click.FloatRange(min=0, min_open=True)
 
 _SETTING = re.compile(r"([a-z][a-z0-9_]*)=(.*)", re.DOTALL)
 _NOT_OF_GUNICORN = ("app", "host", "port", "self", "use_reloader")
@@ -166,6 +169,33 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["name"] or "-",
         row["handler"],
         row["module"] if row["line"] is None else f"{row['module']}:{row['line']}",
+    )
+
+
+@prologue.command()
+@_target
+@click.argument("path", default="/")
+@_app_dir
+@click.option("--method", default="GET", help="Request method; default GET. No body is sent.")
+@click.option("--seconds", type=_positive, default=2.0, help="How long it takes; default 2.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for tools.")
+def bench(target: str, path: str, app_dir: str, method: str, seconds: float, as_json: bool) -> None:
+    """Time a request in process, without a server: GET / of app:app, if nothing else is said.
+
+    Only ratios of figures from one machine at one time mean something: compare before and after a change.
+    """
+    if not path.startswith("/"):
+        raise click.BadParameter(f"{path!r} does not begin with a slash.", param_hint="PATH")
+    app = load_app(target, app_dir)
+    with user_code(target):
+        result = measure(app, method.upper(), path, duration=seconds)
+    if as_json:
+        click.echo(json.dumps(result._asdict(), indent=2))
+        return
+    click.echo(f"{method.upper()} {path}: {result.status}, {result.size} bytes")
+    click.echo(
+        f"{1 / result.seconds:,.0f} requests/s in one thread: {result.seconds * 1e6:.1f} µs each"
+        f" ({result.least_seconds * 1e6:.1f} µs in the best round of {result.requests:,} requests in all)"
     )
 
 
