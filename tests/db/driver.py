@@ -144,16 +144,24 @@ class Jobs:
             self.run()
 
 
+class SteppedPool(ConnectionPool):
+    """A pool without a keeper: whoever calls it does itself what cannot wait."""
+
+    keeper_calls = 0
+
+    def _call_keeper(self) -> None:
+        self.keeper_calls += 1
+        self._settle()
+
+
 class Setup:
-    """A pool over the scripted driver, without threads of its own: `tick` is what its thread would do."""
+    """A pool over the scripted driver, without threads of its own: `tick` is what its keeper would do."""
 
     def __init__(self, at_once: bool = True, **options: Any) -> None:
         self.driver = Driver()
         self.clock = Clock()
         self.jobs = Jobs(at_once)
-        self.pool = ConnectionPool(
-            self.driver, clock=self.clock, random=lambda: 0.5, spawn=self.jobs, **options
-        )
+        self.pool = SteppedPool(self.driver, clock=self.clock, random=lambda: 0.5, spawn=self.jobs, **options)
 
     def tick(self, seconds: float = 0.0) -> float | None:
         self.clock.now += seconds

@@ -129,10 +129,11 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_idle_is_in_a_transaction_or_closed(self) -> None:
-        for entry in self.setup.pool._idle:
-            assert entry.connection not in self.leases
-            assert not entry.connection.in_transaction
-            assert not entry.connection.closes
+        for claim in [*self.setup.pool._idle, *self.setup.pool._doubtful]:
+            connection = claim.entry.connection
+            assert connection not in self.leases
+            assert not connection.in_transaction
+            assert not connection.closes
 
     @invariant()
     def nothing_is_closed_twice_or_in_use(self) -> None:
