@@ -203,7 +203,8 @@ class PoolState(Exchange):
 
     def _can_be_helped(self) -> bool:
         """Whether those who wait can get a connection that nobody has to give back first."""
-        return bool(self._doubtful) or self._size() < self._max
+        # A job that is running looks after those who wait when it ends.
+        return bool(self._doubtful) or len(self._entries) + len(self._jobs) < self._max
 
     # What everybody needs now
 
