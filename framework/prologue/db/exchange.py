@@ -62,7 +62,7 @@ class Exchange:
         """Give idle connections to those who wait, first come, first served."""
         with self._lock:
             now = self._clock()
-            while self._waiters and (claim := self._take_idle(now)) is not None:
+            while self._first_waiter(now) is not None and (claim := self._take_idle(now)) is not None:
                 self._hand_over(claim, now)
 
     def _take_idle(self, now: float) -> Claim | None:
@@ -79,28 +79,37 @@ class Exchange:
 
     def _hand_over(self, claim: Claim, now: float) -> None:
         """Give a claim to the caller that waits longest, or make it idle; the lock is held."""
+        while (waiter := self._first_waiter(now)) is not None:
+            waiter.served.append(claim)
+            if self._dismiss(waiter, now):
+                return
+            try:  # it gave up meanwhile: unless it saw the claim, the claim is ours again
+                claim = waiter.served.pop()
+            except IndexError:
+                return
+        self._idle.append(claim)
+
+    def _first_waiter(self, now: float) -> Waiter | None:
+        """Return the caller that waits longest, and was not served by a thread that was interrupted then."""
         while True:
             try:
                 waiter = self._waiters[0]
             except IndexError:
-                self._idle.append(claim)
-                return
-            served = bool(waiter.served)  # already: another thread was interrupted here
-            if not served:
-                waiter.served.append(claim)
-            if waiter.done.locked():
-                waiter.done.release()
-            if self._leave(waiter):
-                self._waits += 1
-                self._wait_times.add(now - waiter.since)
-                self._wait_seconds += now - waiter.since
-                if not served:
-                    return
-            elif not served:  # it gave up meanwhile: unless it saw the claim, the claim is ours again
-                try:
-                    claim = waiter.served.pop()
-                except IndexError:
-                    return
+                return None
+            if not waiter.served:
+                return waiter
+            self._dismiss(waiter, now)
+
+    def _dismiss(self, waiter: Waiter, now: float) -> bool:
+        """Wake a caller that was served; return false if it has given up meanwhile."""
+        if waiter.done.locked():
+            waiter.done.release()
+        if not self._leave(waiter):
+            return False
+        self._waits += 1
+        self._wait_times.add(now - waiter.since)
+        self._wait_seconds += now - waiter.since
+        return True
 
     def _leave(self, waiter: Waiter) -> bool:
         """Remove a caller from the queue; return whether it was still there."""

@@ -44,10 +44,11 @@ class Keeper(PoolState):
 
     def _call_keeper(self) -> None:
         """Let the keeper look at the pool; it is safe to call this from a finalizer or a signal handler."""
-        if self._kept:
-            self._home.wake.put(None)
-            return
         wake = self._home.wake
+        if self._kept:
+            if wake.empty():  # else it has been called, and has not looked yet
+                wake.put(None)
+            return
         watched = ref(self, lambda _: wake.put(None))
         try:
             with self._lock:

@@ -203,8 +203,12 @@ class PoolState(Exchange):
 
     def _can_be_helped(self) -> bool:
         """Whether those who wait can get a connection that nobody has to give back first."""
-        # A job that is running looks after those who wait when it ends.
-        return bool(self._doubtful) or len(self._entries) + len(self._jobs) < self._max
+        # PERF: the keeper is not called in vain: in a crowd it would be one more that wants the processor. A
+        # job that runs looks after those who wait when it ends.
+        return bool(self._doubtful) or (
+            len(self._entries) + len(self._jobs) < self._max
+            and self._count(JobKind.OPEN) < (1 if self._failures else self._max_connecting)
+        )
 
     # What everybody needs now
 
