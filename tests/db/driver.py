@@ -157,11 +157,15 @@ class SteppedPool(ConnectionPool):
 class Setup:
     """A pool over the scripted driver, without threads of its own: `tick` is what its keeper would do."""
 
-    def __init__(self, at_once: bool = True, **options: Any) -> None:
+    def __init__(
+        self, at_once: bool = True, connect: Callable[[Any], Any] = lambda driver: driver, **options: Any
+    ) -> None:
         self.driver = Driver()
         self.clock = Clock()
         self.jobs = Jobs(at_once)
-        self.pool = SteppedPool(self.driver, clock=self.clock, random=lambda: 0.5, spawn=self.jobs, **options)
+        self.pool = SteppedPool(
+            connect(self.driver), clock=self.clock, random=lambda: 0.5, spawn=self.jobs, **options
+        )
 
     def tick(self, seconds: float = 0.0) -> float | None:
         self.clock.now += seconds

@@ -26,7 +26,7 @@ __all__ = ["Exchange"]
 class Exchange:
     """The idle connections and the callers of one pool."""
 
-    # PERF: slots: the attributes of an object that has so many are slower otherwise, and each lease reads these.
+    # PERF: slots, for each lease reads these, and the attributes of an object that has so many are slower.
     __slots__ = (
         "__weakref__",
         "_clock",

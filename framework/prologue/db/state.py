@@ -457,7 +457,9 @@ class PoolState(Exchange):
         due = now + max(period, SHORTEST_PERIOD)
         if self._next_attempt > now:
             due = min(due, self._next_attempt)
-        return min([due, *(job.deadline for job in self._jobs)]) - now
+        leases = (entry.lent_at for entry in self._entries if entry.lent_at != entry.reported)
+        deadlines = [since + self._leak_threshold for since in leases if since is not None]
+        return max(min([due, *deadlines, *(job.deadline for job in self._jobs)]) - now, 0.0)
 
     def _tell_watchers(self) -> None:
         """Wake those who watch for something that has come about."""
