@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 import threading
 from collections import deque
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import CodeType
 from typing import Any
+from weakref import ref
 
 __all__ = ["Claim", "Entry", "Home", "Job", "JobKind", "Waiter"]
 
@@ -31,6 +32,7 @@ class Entry:
         checked: what `uses` was when it was last found to work, and since when it had been idle then.
         use_seconds: for how long, in all.
         long_uses: a count for each bucket of the histogram but the first.
+        tracker: reports that its claim is lost; None if it has none, or none that counts.
         borrower: where it was borrowed, when the pool watches that.
         reported: `lent_at` of the lease that was last reported as too long.
     """
@@ -48,6 +50,7 @@ class Entry:
         "long_uses",
         "reported",
         "suspect",
+        "tracker",
         "use_seconds",
         "uses",
     )
@@ -65,6 +68,7 @@ class Entry:
         self.checked = (-1, now)
         self.use_seconds = 0.0
         self.long_uses: list[int] | None = None
+        self.tracker: ref[Claim] | None = None
         self.reported: float | None = None
         self.borrower: list[tuple[CodeType, int]] | None = None
 
@@ -77,37 +81,51 @@ class Entry:
 
 
 class Home:
-    """Where the claims of one pool, in one process, go when they are lost.
+    """Where lost claims of one pool, in one process, are reported, and whoever needs the keeper calls it.
 
-    Both are filled by finalizers and signal handlers, at any point of any thread: their operations are atomic
-    and take no lock.
+    It is filled by finalizers and signal handlers, at any point of any thread: its operations are atomic and
+    take no lock.
+
+    Attributes:
+        calls: wakes the keeper; None, or what reports a lost claim.
+        reports: the latter, as far as the keeper has them already.
     """
 
-    __slots__ = ("lost", "wake")
+    __slots__ = ("calls", "reports")
 
     def __init__(self) -> None:
-        self.lost: deque[Entry] = deque()
-        self.wake: SimpleQueue[None] = SimpleQueue()  # a word to the thread that looks after the pool
+        self.calls: SimpleQueue[ref[Claim] | None] = SimpleQueue()
+        self.reports: deque[ref[Claim]] = deque()
+
+    def collect(self) -> list[ref[Claim]]:
+        """Take all reports and calls; the keeper is about to see to them."""
+        reports = []
+        try:
+            while True:
+                if (report := self.calls.get_nowait()) is not None:
+                    reports.append(report)
+        except Empty:
+            pass
+        while self.reports:
+            reports.append(self.reports.popleft())
+        return reports
 
 
 class Claim:
     """The right to use a connection: whoever has it, has the connection.
 
-    There is one for each connection. It lies in one container of the pool, in one job or in one lease, and
-    is moved by single atomic operations. So wherever a thread is interrupted, by a signal, an exception from
-    another thread or a finalizer, the claim is still somewhere or nowhere: and then it reports the loss.
+    There is one for each connection. It lies in one container of the pool or in one lease, and is moved by
+    single atomic operations. So wherever a thread is interrupted, by a signal, an exception from another
+    thread or a finalizer, the claim is still somewhere or nowhere: and then the loss is reported.
     """
 
-    __slots__ = ("entry", "home")
+    __slots__ = ("__weakref__", "entry", "home")
 
     def __init__(self, entry: Entry, home: Home) -> None:
         self.entry = entry
-        self.home: Home | None = home  # None: it is void
-
-    def __del__(self) -> None:
-        if self.home is not None:
-            self.home.lost.append(self.entry)
-            self.home.wake.put(None)
+        self.home = home
+        # Not a `__del__`: that would be code of Python's, which can be interrupted before it does anything.
+        entry.tracker = ref(self, home.calls.put)
 
 
 class JobKind(enum.Enum):

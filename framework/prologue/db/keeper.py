@@ -44,17 +44,17 @@ class Keeper(PoolState):
 
     def _call_keeper(self) -> None:
         """Let the keeper look at the pool; it is safe to call this from a finalizer or a signal handler."""
-        wake = self._home.wake
+        home = self._home
         if self._kept:
-            if wake.empty():  # else it has been called, and has not looked yet
-                wake.put(None)
+            if home.calls.empty():  # else it has been called, and has not looked yet
+                home.calls.put(None)
             return
-        watched = ref(self, lambda _: wake.put(None))
+        watched = ref(self, lambda _: home.calls.put(None))
         try:
             with self._lock:
                 if not self._kept:
                     # Only then the mark: better two keepers, should a signal come between, than none.
-                    self._spawn(partial(maintain, watched, wake), f"pool {self.name}: maintain")
+                    self._spawn(partial(maintain, watched, home), f"pool {self.name}: maintain")
                     self._kept = True
         except RuntimeError:  # no thread can be started: too many, or the interpreter ends
             self._settle()
@@ -76,7 +76,7 @@ class Keeper(PoolState):
             leaks = [entry for entry in self._overdue(now) if entry.reported != entry.lent_at]
             if self._closed and self._is_empty():
                 self._kept = False
-                self._home.wake.put(None)  # should there be two keepers
+                self._home.calls.put(None)  # should there be two keepers
                 pause = None
             else:
                 pause = self._pause(now)

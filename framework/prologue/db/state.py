@@ -291,7 +291,7 @@ class PoolState(Exchange):
         """Plan a job for an idle connection, unless a borrower has just taken it."""
         if not (_remove(self._doubtful, claim) or _remove(self._idle, claim)):
             return []
-        claim.home = None
+        claim.entry.tracker = None
         if claim.entry not in self._entries:
             return []  # it was closed by force
         if kind is JobKind.CLOSE:
@@ -307,6 +307,7 @@ class PoolState(Exchange):
 
     def _forget(self, entry: Entry) -> None:
         self._entries.discard(entry)
+        entry.tracker = None
         self._uses += entry.uses
         self._use_times.merge(_use_counts(entry), entry.use_seconds)
 
@@ -420,12 +421,9 @@ class PoolState(Exchange):
     def _collect_lost(self, now: float) -> list[Job]:
         """Recover the connections whose claims were dropped."""
         jobs: list[Job] = []
-        while True:
-            try:
-                entry = self._home.lost.popleft()
-            except IndexError:
-                return jobs
-            if entry not in self._entries:
+        for report in self._home.collect():
+            entry = next((entry for entry in self._entries if entry.tracker is report), None)
+            if entry is None:
                 continue
             if entry.lent_at is None:  # a thread was interrupted before it lent it, or while giving it back
                 self._doubtful.append(Claim(entry, self._home))
@@ -433,6 +431,7 @@ class PoolState(Exchange):
                 self._lost_count += 1
                 self._forget(entry)
                 jobs.append(self._plan(JobKind.CLOSE, entry, now))
+        return jobs
 
     def _background_check(self, now: float) -> list[Job]:
         """Plan a check of the idle connection that needs it most, one at a time."""
