@@ -23,6 +23,7 @@ from prologue.lifecycle import abandon
 
 __all__ = ["Keeper"]
 
+# Records get the text of an error, not the error: its traceback would keep a claim for as long as the record.
 _logger = logging.getLogger("prologue.db")
 
 
@@ -181,7 +182,7 @@ class Keeper(PoolState):
         if in_time:
             self._finish(jobs)
         if failure is not None:
-            _logger.warning("pool %r: a connection is broken: %s", self.name, failure)
+            _logger.warning("pool %r: a connection is broken: %s", self.name, str(failure))
         if failure is not None or not in_time:
             self._close(job, entry.connection)
 
@@ -199,7 +200,7 @@ class Keeper(PoolState):
         try:
             self._adapter.close(connection)
         except Exception as error:
-            _logger.warning("pool %r: closing a connection failed: %s", self.name, error)
+            _logger.warning("pool %r: closing a connection failed: %s", self.name, str(error))
 
     # What comes back
 
@@ -219,7 +220,7 @@ class Keeper(PoolState):
             self._adapter.reset(claim.entry.connection)
             broken = False
         except Exception as error:
-            _logger.warning("pool %r: a connection came back broken: %s", self.name, error)
+            _logger.warning("pool %r: a connection came back broken: %s", self.name, str(error))
         finally:
             self._take_back(claim, suspect, broken)
 

@@ -13,7 +13,7 @@ The rules, which the tests check:
 5. While connecting fails and no connection is left, callers are told at once, with the cause. One attempt
    at a time goes on, at growing intervals.
 6. A thread may be interrupted at any point, by a signal, an exception or a finalizer that uses the pool too:
-   no connection is lost, and none has two holders.
+   none of its connections gets two holders, and none is lost for longer than somebody keeps the exception.
 """
 
 from __future__ import annotations
