@@ -38,7 +38,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.old: set[FakeConnection] = set()  # must never be lent again
         self.lives_until: dict[FakeConnection, float] = {}
         self.closed = self.forced = self.suspended = False
-        self.lost = 0
+        self.lost = self.dropped = 0
 
     def note_new_connections(self) -> None:
         for connection in self.setup.driver.connections:
@@ -85,6 +85,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.old.add(connection)
         del self.leases[connection]
         self.lost += not self.forced
+        self.dropped += 1
         self.setup.tick()
         assert self.setup.pool.stats().lost == self.lost
 
@@ -142,6 +143,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert stats.opened - stats.closed - stats.abandoned == stats.size - stats.opening
         assert stats.leased == (0 if self.forced else len(self.leases))
         assert stats.waiting == 0
+        assert self.setup.pool.recovered <= self.dropped
 
     @invariant()
     def there_are_no_more_than_the_maximum(self) -> None:

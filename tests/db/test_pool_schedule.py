@@ -77,6 +77,7 @@ def test_every_interleaving_keeps_the_invariants(interval: float, monkeypatch: p
         stats = setup.pool.stats()
         assert (stats.leased, stats.waiting, stats.lost) == (0, 0, 0), seed
         assert stats.idle == stats.size <= 2, seed
+        assert setup.pool.recovered == 0, seed
         assert stats.opened - stats.closed == stats.size, seed
         assert len(setup.driver.open) == stats.size, seed
         assert all(connection.closes <= 1 for connection in setup.driver.connections), seed
@@ -110,4 +111,6 @@ def test_whoever_waits_is_served_in_the_order_of_the_queue(monkeypatch: pytest.M
         monkeypatch.setattr("tests.db.schedule.HASTE", 0)
         schedule.run(*(borrow for _ in range(3)))
         assert served == list(queue), seed
+        setup.tick()
+        assert setup.pool.recovered == 0, seed
         assert setup.pool.stats().acquires == 7

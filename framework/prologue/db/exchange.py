@@ -87,7 +87,12 @@ class Exchange:
                 claim = waiter.served.pop()
             except IndexError:
                 return
-        self._idle.append(claim)
+        self._shelve(claim)
+
+    def _shelve(self, claim: Claim) -> None:
+        """Make a connection idle that nobody has just used: below those that were used later."""
+        since = claim.entry.idle_since
+        self._idle.insert(sum(other.entry.idle_since <= since for other in self._idle.copy()), claim)
 
     def _first_waiter(self, now: float) -> Waiter | None:
         """Return the caller that waits longest, and was not served by a thread that was interrupted then."""

@@ -256,9 +256,10 @@ class PoolState(Exchange):
                 continue
             lendable = not self._suspended and not self._needs_check(entry, now)
             entry.limit = self._limit(entry)
-            there, where = (self._doubtful, self._idle) if lendable else (self._idle, self._doubtful)
-            if claim in there and _remove(there, claim):
-                where.append(claim)
+            if lendable and _remove(self._doubtful, claim):
+                self._shelve(claim)
+            elif not lendable and _remove(self._idle, claim):
+                self._doubtful.append(claim)
         return jobs
 
     def _offer(self, entry: Entry, now: float) -> None:
