@@ -62,12 +62,15 @@ def test_the_names_are_those_of_the_semantic_conventions() -> None:
 
 
 def test_the_histograms_count_each_lease_once() -> None:
-    stats = used_pool().pool.stats()
+    setup = used_pool()
+    stats = setup.pool.stats()
     assert stats.use_time.counts == (1, 0, 0, 0, 0, 1, 0, 0, 0, 1)
     assert stats.use_time.seconds == pytest.approx(20.25)
     assert stats.wait_time.count == stats.acquires == 4
     assert stats.wait_time.counts[0] == 4
     assert stats.create_time.count == stats.opened == 3
+    setup.held.__exit__(None, None, None)  # type: ignore[attr-defined]
+    assert setup.pool.stats().use_time.counts == (2, 0, 0, 0, 0, 1, 0, 0, 0, 1)
 
 
 def test_the_histograms_outlive_the_connections() -> None:
