@@ -89,6 +89,22 @@ def test_imports_measures_fresh_interpreters_and_finds_no_extra(tmp_path: Path) 
     assert cases["extras"] == {"prologue": {"imported": 0}}
 
 
+def test_pool_measures_cycles_loads_and_a_spike(tmp_path: Path) -> None:
+    figures, _printed = run("pool.py", tmp_path, "--cases", "cycle,16 threads hold 1 ms,spike")
+    cases = figures["cases"]
+    assert list(cases) == ["cycle", "16 threads hold 1 ms, 4 connections", "spike"]
+    for rows in cases.values():
+        assert rows.keys() >= {"prologue", "psycopg_pool"}
+    load = cases["16 threads hold 1 ms, 4 connections"]
+    assert load["prologue"].keys() == {"cycles/s", "ratio", "p50 ms", "p99 ms", "p99.9 ms", "Jain"}
+    assert load["prologue"]["ratio"] == 1
+    assert 0 < load["prologue"]["Jain"] <= 1
+    assert load["no pool"]["cycles/s"] > 0
+    assert cases["spike"]["prologue"]["connections"] >= 5
+    assert [bar["limit"] for bar in figures["bars"]][:2] == [0.4, 1.0]
+    assert figures["bars"][-2]["limit"] == 7
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

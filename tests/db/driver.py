@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from prologue.db import ConnectionPool
+from prologue.db.entry import Job
 
 
 class DriverError(Exception):
@@ -144,15 +145,34 @@ class Jobs:
             self.run()
 
 
-class Setup:
-    """A pool over the scripted driver, without threads of its own: `tick` is what its thread would do."""
+class SteppedPool(ConnectionPool):
+    """A pool without a keeper: whoever calls it does itself what cannot wait."""
 
-    def __init__(self, at_once: bool = True, **options: Any) -> None:
+    keeper_calls = 0
+    recovered = 0  # connections whose claims were dropped: none in ordinary life
+
+    def _call_keeper(self) -> None:
+        self.keeper_calls += 1
+        self._settle()
+
+    def _collect_lost(self, now: float) -> list[Job]:
+        reports = self._home.collect()
+        self.recovered += len(reports)
+        self._home.reports.extend(reports)
+        return super()._collect_lost(now)
+
+
+class Setup:
+    """A pool over the scripted driver, without threads of its own: `tick` is what its keeper would do."""
+
+    def __init__(
+        self, at_once: bool = True, connect: Callable[[Any], Any] = lambda driver: driver, **options: Any
+    ) -> None:
         self.driver = Driver()
         self.clock = Clock()
         self.jobs = Jobs(at_once)
-        self.pool = ConnectionPool(
-            self.driver, clock=self.clock, random=lambda: 0.5, spawn=self.jobs, **options
+        self.pool = SteppedPool(
+            connect(self.driver), clock=self.clock, random=lambda: 0.5, spawn=self.jobs, **options
         )
 
     def tick(self, seconds: float = 0.0) -> float | None:

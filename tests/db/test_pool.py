@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from prologue.db import ConnectionPool
+from prologue.db.entry import Claim, Waiter
 from prologue.errors import (
     LeaseError,
     PoolClosedError,
@@ -211,6 +212,34 @@ def test_those_who_wait_are_served_first_come_first_served() -> None:
     assert order == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("way", ["connection", "get_connection"])
+def test_who_comes_while_another_waits_takes_nothing_that_is_idle(way: str) -> None:
+    setup = Setup(max_connections=1)
+    setup.idle(1)
+    first = Waiter(setup.clock())
+    setup.pool._waiters.append(first)  # it has joined the queue, and not looked at what is idle
+    with pytest.raises(PoolTimeoutError):
+        setup.pool.connection(0).__enter__() if way == "connection" else setup.pool.get_connection(0)
+    assert len(first.served) == 1
+    assert not first.done.locked()
+
+
+def test_one_who_gives_up_in_the_moment_in_which_it_is_served_leaves_the_connection_to_the_next() -> None:
+    setup = Setup(max_connections=1)
+    setup.idle(1)
+    gone, next_one = Waiter(setup.clock()), Waiter(setup.clock())
+    setup.pool._waiters.extend([gone, next_one])
+
+    class Leaving(list[Claim]):
+        def append(self, claim: Claim) -> None:
+            setup.pool._leave(gone)
+            super().append(claim)
+
+    gone.served = Leaving()
+    setup.pool._pair()
+    assert (len(gone.served), len(next_one.served)) == (0, 1)
+
+
 def test_there_are_never_more_than_the_maximum_and_trying_does_not_wait() -> None:
     setup = Setup(max_connections=2)
     held = [setup.pool.get_connection() for _ in range(2)]
@@ -261,8 +290,9 @@ def test_a_waiter_that_is_interrupted_loses_nothing() -> None:
     setup.pool._spawn = interrupt
     with pytest.raises(KeyboardInterrupt):
         setup.pool.get_connection()
+    setup.tick()
     stats = setup.pool.stats()
-    assert (stats.idle, stats.leased, stats.waiting) == (1, 0, 0)
+    assert (stats.idle, stats.leased, stats.waiting, stats.lost) == (1, 0, 0, 0)
 
 
 def test_a_waiter_that_is_interrupted_before_it_is_served_leaves_the_queue() -> None:

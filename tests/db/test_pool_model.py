@@ -7,6 +7,7 @@ wait in a list until a rule runs one of them, so that each order of events is an
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -36,7 +37,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.leases: dict[FakeConnection, Any] = {}
         self.old: set[FakeConnection] = set()  # must never be lent again
         self.lives_until: dict[FakeConnection, float] = {}
-        self.closed = False
+        self.closed = self.forced = self.suspended = False
+        self.lost = self.dropped = 0
 
     def note_new_connections(self) -> None:
         for connection in self.setup.driver.connections:
@@ -54,6 +56,7 @@ class PoolMachine(RuleBasedStateMachine):
         except PoolError:
             return
         assert not self.closed
+        assert not self.suspended
         assert connection not in self.leases, "two holders"
         assert connection not in self.old, "lent although it was drained"
         assert not connection.closes, "lent after it was closed"
@@ -70,9 +73,21 @@ class PoolMachine(RuleBasedStateMachine):
             if writes:
                 connection.write("x")
             lease.__exit__(KeyError if fails else None, None, None)
-        except DriverError:
-            assert connection.dead
+        except (DriverError, AssertionError):
+            assert connection.dead or (self.forced and connection.closes)
             lease.__exit__(DriverError, None, None)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        """A borrower forgets its lease; the keeper notices."""
+        connection = data.draw(st.sampled_from(list(self.leases)))
+        self.old.add(connection)
+        del self.leases[connection]
+        self.lost += not self.forced
+        self.dropped += 1
+        self.setup.tick()
+        assert self.setup.pool.stats().lost == self.lost
 
     @precondition(lambda self: self.setup.jobs.waiting)
     @rule(data=st.data())
@@ -105,19 +120,30 @@ class PoolMachine(RuleBasedStateMachine):
         self.most = most
         self.setup.pool.resize(min_connections=0, max_connections=most)
 
-    @precondition(lambda self: len(self.setup.driver.connections) > 3)
-    @rule()
-    def close(self) -> None:
-        self.setup.pool.close(timeout=0)
+    @rule(suspended=st.booleans())
+    def suspend_or_resume(self, suspended: bool) -> None:
+        self.suspended = suspended
+        if suspended:
+            self.setup.pool.suspend()
+        else:
+            self.setup.pool.resume()
+
+    @precondition(lambda self: len(self.setup.driver.connections) > 1)
+    @rule(force=st.booleans())
+    def close(self, force: bool) -> None:
+        with patch("prologue.db.pool.CLOSE_TIMEOUT", 0.0):  # the jobs wait for their rule
+            self.setup.pool.close(timeout=0, force=force)
         self.closed = True
+        self.forced |= force
 
     @invariant()
     def the_numbers_add_up(self) -> None:
         stats = self.setup.pool.stats()
         assert stats.size == stats.idle + stats.leased + stats.opening + stats.checking + stats.closing
         assert stats.opened - stats.closed - stats.abandoned == stats.size - stats.opening
-        assert stats.leased == len(self.leases)
+        assert stats.leased == (0 if self.forced else len(self.leases))
         assert stats.waiting == 0
+        assert self.setup.pool.recovered <= self.dropped
 
     @invariant()
     def there_are_no_more_than_the_maximum(self) -> None:
@@ -129,15 +155,16 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_idle_is_in_a_transaction_or_closed(self) -> None:
-        for entry in self.setup.pool._idle:
-            assert entry.connection not in self.leases
-            assert not entry.connection.in_transaction
-            assert not entry.connection.closes
+        for claim in [*self.setup.pool._idle, *self.setup.pool._doubtful]:
+            connection = claim.entry.connection
+            assert connection not in self.leases
+            assert not connection.in_transaction
+            assert not connection.closes
 
     @invariant()
     def nothing_is_closed_twice_or_in_use(self) -> None:
         assert all(connection.closes <= 1 for connection in self.setup.driver.connections)
-        assert not any(connection.closes for connection in self.leases)
+        assert self.forced or not any(connection.closes for connection in self.leases)
 
     def teardown(self) -> None:
         if not hasattr(self, "setup"):
@@ -145,6 +172,7 @@ class PoolMachine(RuleBasedStateMachine):
         for lease in self.leases.values():
             lease.__exit__(KeyError, None, None)
         self.setup.driver.connect_error = None
+        self.setup.pool.resume()
         if not self.closed:  # once the database is well, so is the pool
             self.setup.jobs.run_all()
             self.setup.clock.now += 100

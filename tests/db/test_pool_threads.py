@@ -6,6 +6,7 @@ import gc
 import random
 import threading
 import weakref
+from collections.abc import Callable
 
 import pytest
 
@@ -142,6 +143,21 @@ def test_a_connection_is_given_back_once_by_many_threads() -> None:
     stats = pool.stats()
     assert (stats.idle, stats.leased) == (1, 0)
     pool.close(timeout=30)
+
+
+def test_many_callers_start_one_keeper() -> None:
+    started: list[str] = []
+
+    def spawn(function: Callable[[], object], name: str) -> None:
+        started.append(name)
+        spawn_thread(function, name)
+
+    for _ in range(20):
+        pool = ConnectionPool(Driver(), name="one", spawn=spawn)
+        with impatient_threads():
+            together(4, lambda number, pool=pool: pool._call_keeper())  # type: ignore[misc]
+        pool.close(timeout=30)
+    assert started == ["pool one: maintain"] * 20
 
 
 def test_the_thread_starts_again_when_none_could_be_started() -> None:

@@ -21,6 +21,15 @@ class Adapter:
             ``connect_timeout``, but nothing can end the call of a driver.
     """
 
+    #: Whether `reset` does more than undo what was not committed, so that it is called after a commit too.
+    #: True for an adapter that overrides `reset`, unless it says otherwise.
+    reset_after_commit = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "reset" in cls.__dict__ and "reset_after_commit" not in cls.__dict__:
+            cls.reset_after_commit = True
+
     def __init__(self, connect: Callable[[], Any]) -> None:
         self._connect = connect
 

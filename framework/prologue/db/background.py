@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Protocol
+
+from prologue.db.entry import Home
 
 __all__ = ["maintain", "spawn_thread"]
 
@@ -22,14 +24,14 @@ def spawn_thread(function: Callable[[], object], name: str) -> None:
     threading.Thread(target=function, name=name, daemon=True).start()
 
 
-def maintain(pool: Callable[[], Maintained | None], wake: SimpleQueue[None]) -> None:
+def maintain(pool: Callable[[], Maintained | None], home: Home) -> None:
     """Look after the pool when it is due, or when woken, until it is closed or forgotten.
 
     The thread keeps no reference to the pool while it sleeps: a pool that nobody uses any more can go.
 
     Args:
         pool: a weak reference, whose callback wakes the thread.
-        wake: where anybody puts something to wake the thread.
+        home: where anybody calls the thread.
     """
     while True:
         maintained = pool()
@@ -38,8 +40,8 @@ def maintain(pool: Callable[[], Maintained | None], wake: SimpleQueue[None]) -> 
         if pause is None:
             return
         try:
-            wake.get(timeout=pause)
-            while True:
-                wake.get_nowait()
+            report = home.calls.get(timeout=pause)
         except Empty:
-            pass
+            continue
+        if report is not None:
+            home.reports.append(report)

@@ -12,6 +12,8 @@ The rules, which the tests check:
 4. A connection whose lifetime is over, or that was opened before :meth:`ConnectionPool.drain`, is never lent.
 5. While connecting fails and no connection is left, callers are told at once, with the cause. One attempt
    at a time goes on, at growing intervals.
+6. A thread may be interrupted at any point, by a signal, an exception or a finalizer that uses the pool too:
+   none of its connections gets two holders, and none is lost for longer than somebody keeps the exception.
 """
 
 from __future__ import annotations
@@ -20,21 +22,22 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from random import random as random_fraction
 from typing import Any, Self, TypeVar
-from weakref import ref
 
 from prologue.db.adapter import Adapter
-from prologue.db.background import maintain, spawn_thread
-from prologue.db.entry import Entry, Job, JobKind, Waiter
-from prologue.db.lease import Lease, PooledConnection
-from prologue.db.state import CLOSE_TIMEOUT, PoolState
+from prologue.db.background import spawn_thread
+from prologue.db.borrowers import stack_of_borrower
+from prologue.db.callbacks import Callback, WithCallbacks
+from prologue.db.entry import Claim, Waiter
+from prologue.db.keeper import Keeper
+from prologue.db.lease import Lease, PooledConnection, QuickLease
+from prologue.db.state import CLOSE_TIMEOUT
 from prologue.db.stats import PoolStats
 from prologue.db.urls import adapter_from_url
-from prologue.errors import LeaseError, PoolError, PoolUnavailableError
-from prologue.lifecycle import abandon, on_fork
+from prologue.errors import LeaseError, PoolClosedError, PoolError, PoolUnavailableError
+from prologue.lifecycle import on_fork
 
 __all__ = ["ConnectionPool"]
 
@@ -43,7 +46,7 @@ T = TypeVar("T")
 _logger = logging.getLogger("prologue.db")
 
 
-class ConnectionPool(PoolState):
+class ConnectionPool(Keeper):
     """Lend a bounded number of database connections to any number of threads.
 
     Nothing is opened before the first use. In the child of a fork the pool starts over with connections of
@@ -65,6 +68,13 @@ class ConnectionPool(PoolState):
         idle_timeout: seconds after which an idle connection above the minimum is closed (default 600).
         max_connecting: how many connections may be in the making at once (default 2).
         max_waiting: how many callers may wait (default: any number).
+        configure: called with each new connection, before it is lent; what it does is committed.
+        check: checks a connection instead of the adapter; it raises if the connection is broken.
+        reset: called with each connection that comes back, once it is rolled back or committed; what it does
+            is committed. If it raises, the connection is closed.
+        leak_threshold: seconds after which a lease is logged, with its age and the borrower's stack (default:
+            never). Taking the stack makes borrowing a few times slower.
+        slow_checkout: seconds of waiting for a connection from which on it is logged (default: never).
         name: what errors, logs and ``repr`` call it.
         clock: for tests: seconds, never going back.
         random: for tests: a fraction from 0 up to 1.
@@ -88,6 +98,11 @@ class ConnectionPool(PoolState):
         idle_timeout: float = 600.0,
         max_connecting: int = 2,
         max_waiting: int | None = None,
+        configure: Callback | None = None,
+        check: Callback | None = None,
+        reset: Callback | None = None,
+        leak_threshold: float | None = None,
+        slow_checkout: float | None = None,
         name: str = "main",
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random_fraction,
@@ -104,12 +119,20 @@ class ConnectionPool(PoolState):
             idle_timeout=idle_timeout,
             max_connecting=max_connecting,
             max_waiting=max_waiting,
+            leak_threshold=leak_threshold,
             clock=clock,
             random=random,
         )
         if not connection_timeout >= 0:
             raise ValueError(f"connection_timeout must be at least 0 seconds, not {connection_timeout!r}")
-        self._adapter = connect if isinstance(connect, Adapter) else Adapter(connect)
+        adapter = connect if isinstance(connect, Adapter) else Adapter(connect)
+        if configure or check or reset:
+            adapter = WithCallbacks(adapter, configure, check, reset)
+        self._adapter = adapter
+        self._watches_leases = leak_threshold is not None
+        plain = adapter.reset_after_commit or self._watches_leases
+        self._lease_type = Lease if plain else QuickLease
+        self._slow_checkout = math.inf if slow_checkout is None else slow_checkout
         self._connection_timeout = connection_timeout
         self._spawn = spawn
         on_fork(self._after_fork)
@@ -139,8 +162,13 @@ class ConnectionPool(PoolState):
         Returns:
             A context manager that gives the driver's own connection. Entering it raises as
             :meth:`get_connection` does.
+
+        Raises:
+            ValueError: ``timeout`` is below 0.
         """
-        return Lease(self, timeout)
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout must be at least 0 seconds, not {timeout!r}")
+        return self._lease_type(self, timeout)
 
     def with_connection(self, function: Callable[[Any], T], timeout: float | None = None) -> T:
         """Call a function with a borrowed connection, as in a ``with`` block, and return what it returns.
@@ -168,6 +196,8 @@ class ConnectionPool(PoolState):
             PoolClosedError: the pool was closed.
             ValueError: ``timeout`` is below 0.
         """
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout must be at least 0 seconds, not {timeout!r}")
         return PooledConnection(self, self._acquire(timeout))
 
     def release_connection(self, connection: PooledConnection) -> None:
@@ -178,9 +208,36 @@ class ConnectionPool(PoolState):
         """
         if not isinstance(connection, PooledConnection) or connection._pool is not self:
             raise LeaseError(f"{self!r}: {connection!r} was not borrowed from here with get_connection()")
-        if connection._entry is None:
-            raise LeaseError(f"{self!r}: this connection was given back already")
-        connection.close()
+        claim = connection._take()
+        if claim is None:
+            raise LeaseError(f"{self!r}: this connection was given back already, or lent before a fork")
+        self._give_back(claim, False)
+
+    def open(self, wait: bool = False, timeout: float | None = None) -> None:
+        """Open the minimum now, instead of on first use.
+
+        Args:
+            wait: until the minimum is there.
+            timeout: seconds to wait; ``None`` means the pool's ``connection_timeout``.
+
+        Raises:
+            PoolUnavailableError: the minimum was not there in time; the driver's error is the cause.
+            PoolClosedError: the pool was closed.
+        """
+        if self._closed:
+            raise PoolClosedError(f"{self!r}: open before it is closed")
+        self._call_keeper()
+        if not wait:
+            return
+        self._wait_until(self._is_filled, self._connection_timeout if timeout is None else timeout)
+        with self._lock:
+            if self._closed:
+                raise PoolClosedError(f"{self!r}: closed while it was opened")
+            if len(self._entries) < self._min:
+                reason = self._failure_text or "connecting takes too long"
+                raise PoolUnavailableError(
+                    f"{self!r}: {len(self._entries)} of at least {self._min} connections opened: {reason}"
+                ) from self._failure
 
     def resize(self, *, min_connections: int | None = None, max_connections: int | None = None) -> None:
         """Change how many connections the pool keeps and allows; those too many go when they are idle.
@@ -192,29 +249,49 @@ class ConnectionPool(PoolState):
             least = self._min if min_connections is None else min_connections
             most = self._max if max_connections is None else max_connections
             self._set_sizes(least, most)
-            jobs = self._serve(self._clock())
-        self._start(jobs)
+            self._look_at_all()
+        self._call_keeper()
 
     def drain(self) -> None:
         """Replace every connection: the idle now, those in use when they come back."""
         with self._lock:
             self._generation += 1
-            jobs = self._serve(self._clock())
-        self._start(jobs)
+            self._look_at_all()
+        self._call_keeper()
 
-    def close(self, timeout: float = 5.0) -> None:
+    def suspend(self) -> None:
+        """Lend nothing until :meth:`resume` is called: callers wait, and what is in use may come back."""
+        with self._lock:
+            self._suspended = True
+            self._look_at_all()
+        self._call_keeper()
+
+    def resume(self) -> None:
+        """Lend connections again; those who waited come first."""
+        with self._lock:
+            self._suspended = False
+        self._call_keeper()
+
+    def close(self, timeout: float = 5.0, force: bool = False) -> None:
         """Lend nothing more, tell those who wait, close what is idle, and wait for what is in use.
 
-        A connection that is still in use at the end is closed when it comes back. Calling again waits again.
+        A connection that is still in use at the end is closed when it comes back; or at once, by force.
+        Calling again waits again.
 
         Args:
             timeout: seconds to wait (default 5).
+            force: then close what is still in use, whatever its borrower does with it.
         """
         with self._lock:
             self._closed = True
-            jobs = self._serve(self._clock())
-        self._start(jobs)
-        if not self._emptied.wait(min(timeout, threading.TIMEOUT_MAX)):
+            self._look_at_all()
+        self._call_keeper() if self._kept else self._settle()
+        empty = self._wait_until(self._is_empty, timeout)
+        if not empty and force:
+            self._forced = True
+            self._call_keeper() if self._kept else self._settle()
+            empty = self._wait_until(self._is_empty, CLOSE_TIMEOUT)
+        if not empty:
             _logger.warning("%s: not empty %.2f s after it was closed", repr(self), timeout)
 
     def stats(self) -> PoolStats:
@@ -222,212 +299,73 @@ class ConnectionPool(PoolState):
         with self._lock:
             return self._snapshot()
 
-    # Borrowing and giving back, for the leases
+    # Borrowing, for the leases
 
-    def _acquire(self, timeout: float | None) -> Entry:
-        if timeout is None:
-            timeout = self._connection_timeout
-        elif not timeout >= 0:
-            raise ValueError(f"timeout must be at least 0 seconds, not {timeout!r}")
-        # PERF: the common case in one round of the lock, without a waiter.
-        with self._lock:
-            entry = self._lend_at_once()
-        return self._wait(timeout) if entry is None else entry
+    def _acquire(self, timeout: float | None) -> Claim:
+        claim = None
+        if not self._waiters:
+            claim = self._take_idle(self._clock())
+        if claim is None:
+            claim = self._wait(self._connection_timeout if timeout is None else timeout)
+        entry = claim.entry
+        if self._watches_leases:
+            entry.borrower = stack_of_borrower()
+        entry.lent_at = self._clock()
+        entry.uses += 1
+        return claim
 
-    def _wait(self, timeout: float) -> Entry:
-        waiter = Waiter()
-        with self._lock:
-            since = self._clock()
-            if (error := self._refusal(since)) is not None:
-                raise error from self._cause(error)
-            self._waiters[waiter] = since
-            jobs = self._serve(since)
+    def _wait(self, timeout: float) -> Claim:
+        waiter = Waiter(self._clock())
         try:
-            self._start(jobs)
-            rest = since + timeout - self._clock()
+            with self._lock:
+                if (error := self._refusal(waiter.since)) is not None:
+                    raise error from self._cause(error)
+                self._waiters.append(waiter)
+                helpless = not self._can_be_helped()
+            # Only now: one who gave a connection back before did not see that somebody waits.
+            if self._idle:
+                self._pair()
+            if not helpless or self._doubtful:
+                self._call_keeper()
+            rest = waiter.since + timeout - self._clock()
             waiter.done.acquire(timeout=min(max(rest, 0.0), threading.TIMEOUT_MAX))
+            timed_out = not waiter.served and self._leave(waiter)
+            if waiter.served:
+                self._log_if_slow(waiter)
+            try:
+                return waiter.served.pop()
+            except IndexError:
+                pass
+            with self._lock:
+                failure = self._disappointment(waiter, timed_out)
+            raise failure from self._cause(failure)
         except BaseException:
-            with self._lock:
-                self._waiters.pop(waiter, None)
-            if waiter.entry is not None:
-                self._give_back(waiter.entry, suspect=False)
+            # What it was given meanwhile goes back, even if it is given later: the claim is dropped then.
+            self._leave(waiter)
+            waiter.served.clear()
             raise
-        if waiter.entry is None:
-            with self._lock:
-                if waiter.entry is None:  # unless it was served while this thread woke up
-                    failure = self._disappointment(waiter, since)
-                    raise failure from self._cause(failure)
-        return waiter.entry
+
+    def _log_if_slow(self, waiter: Waiter) -> None:
+        if self._slow_checkout is not math.inf:
+            waited = self._clock() - waiter.since
+            if waited >= self._slow_checkout:
+                _logger.warning("%r: waited %.2f s for a connection", self, waited)
 
     def _cause(self, error: PoolError) -> Exception | None:
         return self._failure if isinstance(error, PoolUnavailableError) else None
 
-    def _holds(self, entry: Entry) -> bool:
-        """Whether it is lent, by this process."""
-        return entry in self._leased
-
-    def _take(self, connection: PooledConnection) -> Entry | None:
-        """End a lease, once whatever the number of threads; return what is to be given back."""
+    def _wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait for something that the keeper brings about; return whether it has come about."""
+        lock = threading.Lock()
+        lock.acquire()
+        watcher = (condition, lock)
         with self._lock:
-            entry = connection._entry
-            object.__setattr__(connection, "_entry", None)
-            return entry if entry in self._leased else None
-
-    def _lose(self, entry: Entry) -> None:
-        """Take note of a lease that nobody holds any more; a finalizer calls it, so it takes no lock."""
-        self._lost.put(entry)
-        self._wake.put(None)
-
-    def _end(self, entry: Entry, failed: bool) -> None:
-        """Commit or roll back, and take the connection back."""
-        if entry not in self._leased:
-            return  # it was lent before a fork
-        suspect = True
+            if condition():
+                return True
+            self._watchers.append(watcher)
         try:
-            if not failed:
-                self._adapter.commit(entry.connection)
-                suspect = False
-        finally:
-            self._give_back(entry, suspect)
-
-    def _give_back(self, entry: Entry, suspect: bool) -> None:
-        broken = True
-        try:
-            self._adapter.reset(entry.connection)
-            broken = False
-        except Exception as error:
-            _logger.warning("pool %r: a connection came back broken: %s", self.name, error)
+            return lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
         finally:
             with self._lock:
-                jobs = self._take_back(entry, suspect, broken)
-            self._start(jobs)
-
-    # Jobs, each in a thread of its own
-
-    def _start(self, jobs: Iterable[Job]) -> None:
-        for job in jobs:
-            self._ensure_maintained()
-            try:
-                self._spawn(partial(self._run, job), f"pool {self.name}: {job.kind.value}")
-            except RuntimeError:  # no thread can be started: too many, or the interpreter ends
-                self._run(job)
-
-    def _ensure_maintained(self) -> None:
-        with self._lock:
-            missing, self._maintained = not self._maintained, True
-        if not missing:
-            self._wake.put(None)  # there is a deadline that the thread does not know of yet
-            return
-        watched = ref(self, lambda _, wake=self._wake: wake.put(None))  # type: ignore[misc]
-        try:
-            self._spawn(partial(maintain, watched, self._wake), f"pool {self.name}: maintain")
-        except RuntimeError:
-            with self._lock:
-                self._maintained = False  # the next job tries again
-
-    def _run(self, job: Job) -> None:
-        if job.entry is None:
-            self._open(job)
-        elif job.kind is JobKind.CHECK:
-            self._check(job, job.entry)
-        else:
-            self._close(job, job.entry.connection)
-
-    def _open(self, job: Job) -> None:
-        try:
-            connection = self._adapter.connect()
-        except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            with self._lock:
-                if in_time := job in self._jobs:
-                    self._jobs.remove(job)
-                    now = self._clock()
-                    self._note_failure(error, text, now, self._failures + 1)
-                    jobs = self._serve(now)
-            if in_time:
-                self._start(jobs)
-            _logger.warning("pool %r: connecting failed: %s", self.name, text)
-            return
-        with self._lock:
-            if in_time := job in self._jobs:
-                self._jobs.remove(job)
-                now = self._clock()
-                lifetime = self._max_lifetime * (1 - 0.1 * self._random())
-                self._opened += 1
-                self._failures, self._failure, self._next_attempt = 0, None, -math.inf
-                self._offer(Entry(connection, job.generation, now + lifetime, now), now)
-                jobs = self._serve(now)
-        if in_time:
-            self._start(jobs)
-        else:
-            self._close_quietly(connection)
-
-    def _check(self, job: Job, entry: Entry) -> None:
-        failure: Exception | None = None
-        try:
-            self._adapter.check(entry.connection)
-        except Exception as error:
-            failure = error
-        with self._lock:
-            if in_time := job in self._jobs:
-                now = self._clock()
-                self._checks += 1
-                if failure is None:
-                    self._jobs.remove(job)
-                    self._offer(entry, now)
-                else:
-                    self._check_errors += 1
-                    self._suspect_before = now
-                    job.kind = JobKind.CLOSE
-                    job.deadline = now + CLOSE_TIMEOUT
-                jobs = self._serve(now)
-        if in_time:
-            self._start(jobs)
-            self._wake.put(None)  # the next connection may be due
-        if failure is not None:
-            _logger.warning("pool %r: a connection is broken: %s", self.name, failure)
-        if failure is not None or not in_time:
-            self._close(job, entry.connection)
-
-    def _close(self, job: Job, connection: Any) -> None:
-        self._close_quietly(connection)
-        with self._lock:
-            if in_time := job in self._jobs:
-                self._jobs.remove(job)
-                self._closed_count += 1
-                jobs = self._serve(self._clock())
-        if in_time:
-            self._start(jobs)
-
-    def _close_quietly(self, connection: Any) -> None:
-        try:
-            self._adapter.close(connection)
-        except Exception as error:
-            _logger.warning("pool %r: closing a connection failed: %s", self.name, error)
-
-    # What the maintaining thread does
-
-    def _maintain(self) -> float | None:
-        """Do what is due; return the seconds until the next time, or None when nothing is left to do."""
-        with self._lock:
-            now = self._clock()
-            overdue = self._give_up(now)
-            lost = self._collect_lost(now)
-            jobs = [*lost, *self._serve(now), *self._background_check(now)]
-            if self._closed and not self._size():
-                self._maintained = False
-                pause = None
-            else:
-                pause = self._pause(now)
-        for job in overdue:
-            _logger.warning("pool %r: a job took too long: %s", self.name, job.kind.value)
-        if lost:
-            _logger.warning(
-                "pool %r: %d connections were dropped without being given back", self.name, len(lost)
-            )
-        self._start(jobs)
-        return pause
-
-    def _after_fork(self) -> None:
-        abandon((self._idle, self._leased, self._jobs))
-        self._start_over()
+                if watcher in self._watchers:
+                    self._watchers.remove(watcher)

@@ -27,6 +27,8 @@ class SQLiteAdapter(Adapter):
         busy_timeout: seconds that a statement waits for the lock of another writer (default 5).
     """
 
+    reset_after_commit = False
+
     def __init__(self, path: str | os.PathLike[str], busy_timeout: float = 5.0) -> None:
         super().__init__(self._open)
         self._path = os.fspath(path)

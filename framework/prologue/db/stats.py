@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prologue.db.histogram import Histogram
+
 __all__ = ["PoolStats"]
 
 
@@ -13,9 +15,11 @@ class PoolStats:
 
     Always ``size == idle + leased + opening + checking + closing``, and
     ``opened - closed - abandoned == size - opening``. Counters start when the pool is made, and again in the
-    child of a fork.
+    child of a fork. In the histograms, a lease that did not have to wait counts as 0 seconds of waiting, and
+    one that is not over yet not as a use.
 
     Attributes:
+        name: the pool's.
         max_connections: the most connections there may be.
         min_connections: how many the pool keeps.
         size: connections there are, with those that are being opened and closed.
@@ -25,7 +29,9 @@ class PoolStats:
         checking: connections that are being checked.
         closing: connections that are being closed.
         waiting: callers that wait for a connection.
+        overdue: connections borrowed for longer than ``leak_threshold``.
         available: false while every attempt to connect fails and no connection is left.
+        suspended: whether the pool lends nothing until it is resumed.
         acquires: connections lent so far.
         waits: how many of the acquires and failures had to wait.
         wait_seconds: how long these waited, in all.
@@ -38,8 +44,12 @@ class PoolStats:
         closed: connections closed.
         abandoned: connections given up because a check, or closing them, took too long.
         lost: borrowed connections that were dropped without being given back.
+        wait_time: seconds until callers got their connection.
+        use_time: seconds for which connections were borrowed.
+        create_time: seconds that opening a connection took.
     """
 
+    name: str
     max_connections: int
     min_connections: int
     size: int
@@ -49,7 +59,9 @@ class PoolStats:
     checking: int
     closing: int
     waiting: int
+    overdue: int
     available: bool
+    suspended: bool
     acquires: int
     waits: int
     wait_seconds: float
@@ -62,3 +74,6 @@ class PoolStats:
     closed: int
     abandoned: int
     lost: int
+    wait_time: Histogram
+    use_time: Histogram
+    create_time: Histogram
