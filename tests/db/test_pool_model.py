@@ -69,10 +69,10 @@ class PoolMachine(RuleBasedStateMachine):
         try:
             if writes:
                 connection.write("x")
-            lease.__exit__(KeyError if fails else None, None, None)
+            lease.__exit__(*((KeyError, KeyError(), None) if fails else (None, None, None)))
         except DriverError:
             assert connection.dead
-            lease.__exit__(DriverError, None, None)
+            lease.__exit__(DriverError, DriverError(), None)
 
     @precondition(lambda self: self.setup.jobs.waiting)
     @rule(data=st.data())
@@ -143,7 +143,7 @@ class PoolMachine(RuleBasedStateMachine):
         if not hasattr(self, "setup"):
             return
         for lease in self.leases.values():
-            lease.__exit__(KeyError, None, None)
+            lease.__exit__(KeyError, KeyError(), None)
         self.setup.driver.connect_error = None
         if not self.closed:  # once the database is well, so is the pool
             self.setup.jobs.run_all()

@@ -40,7 +40,7 @@ class Lease:
     ) -> None:
         entry, self._entry = self._entry, None
         if entry is not None:
-            self._pool._end(entry, failed=kind is not None)
+            self._pool._end(entry, error)
 
 
 class PooledConnection:
@@ -68,7 +68,7 @@ class PooledConnection:
         """Give the connection back; calling again does nothing."""
         entry = self._pool._take(self)
         if entry is not None:
-            self._pool._give_back(entry, suspect=False)
+            self._pool._give_back(entry, None)
 
     def _connection(self) -> Any:
         entry = self._entry
@@ -96,7 +96,7 @@ class PooledConnection:
     ) -> None:
         entry = self._pool._take(self)
         if entry is not None:
-            self._pool._end(entry, failed=kind is not None)
+            self._pool._end(entry, error)
 
     def __reduce__(self) -> str:
         raise TypeError("a borrowed connection cannot be copied or pickled: borrow another")

@@ -110,6 +110,8 @@ class ConnectionPool(PoolState):
         if not connection_timeout >= 0:
             raise ValueError(f"connection_timeout must be at least 0 seconds, not {connection_timeout!r}")
         self._adapter = connect if isinstance(connect, Adapter) else Adapter(connect)
+        # PERF: only an adapter that looks at its connections is asked each time.
+        self._looks = type(self._adapter).is_alive is not Adapter.is_alive
         self._connection_timeout = connection_timeout
         self._spawn = spawn
         on_fork(self._after_fork)
@@ -232,7 +234,23 @@ class ConnectionPool(PoolState):
         # PERF: the common case in one round of the lock, without a waiter.
         with self._lock:
             entry = self._lend_at_once()
-        return self._wait(timeout) if entry is None else entry
+        if entry is None or (self._looks and not self._looks_alive(entry)):
+            return self._wait(timeout)
+        return entry
+
+    def _looks_alive(self, entry: Entry) -> bool:
+        """Look at a connection just lent; one that is not alive is taken back, to be checked as all others."""
+        alive = False
+        try:
+            alive = self._adapter.is_alive(entry.connection)
+        finally:
+            if not alive:
+                with self._lock:
+                    self._suspect_before = self._clock()
+                    self._acquires -= 1
+                    jobs = self._take_back(entry, suspect=True, broken=False)
+                self._start(jobs)
+        return alive
 
     def _wait(self, timeout: float) -> Entry:
         waiter = Waiter()
@@ -250,7 +268,7 @@ class ConnectionPool(PoolState):
             with self._lock:
                 self._waiters.pop(waiter, None)
             if waiter.entry is not None:
-                self._give_back(waiter.entry, suspect=False)
+                self._give_back(waiter.entry, None)
             raise
         if waiter.entry is None:
             with self._lock:
@@ -278,28 +296,29 @@ class ConnectionPool(PoolState):
         self._lost.put(entry)
         self._wake.put(None)
 
-    def _end(self, entry: Entry, failed: bool) -> None:
+    def _end(self, entry: Entry, error: BaseException | None) -> None:
         """Commit or roll back, and take the connection back."""
         if entry not in self._leased:
             return  # it was lent before a fork
-        suspect = True
-        try:
-            if not failed:
+        if error is None:
+            try:
                 self._adapter.commit(entry.connection)
-                suspect = False
-        finally:
-            self._give_back(entry, suspect)
+            except BaseException as failure:
+                self._give_back(entry, failure)
+                raise
+        self._give_back(entry, error)
 
-    def _give_back(self, entry: Entry, suspect: bool) -> None:
+    def _give_back(self, entry: Entry, failure: BaseException | None) -> None:
         broken = True
         try:
-            self._adapter.reset(entry.connection)
-            broken = False
+            if failure is None or not self._adapter.is_disconnect(failure):
+                self._adapter.reset(entry.connection)
+                broken = False
         except Exception as error:
             _logger.warning("pool %r: a connection came back broken: %s", self.name, error)
         finally:
             with self._lock:
-                jobs = self._take_back(entry, suspect, broken)
+                jobs = self._take_back(entry, failure is not None, broken)
             self._start(jobs)
 
     # Jobs, each in a thread of its own
