@@ -1,4 +1,4 @@
-"""Database connections: a pool for any DB-API driver, with an adapter for SQLite.
+"""Database connections: a pool for any DB-API driver, with adapters for SQLite and PostgreSQL.
 
 >>> pool = ConnectionPool.from_url("sqlite:///:memory:")
 >>> with pool.connection() as connection:
@@ -15,7 +15,16 @@
 from prologue.db.adapter import Adapter
 from prologue.db.lease import Lease, PooledConnection
 from prologue.db.pool import ConnectionPool
+from prologue.db.postgres import PostgresAdapter
 from prologue.db.sqlite import SQLiteAdapter
 from prologue.db.stats import PoolStats
 
-__all__ = ["Adapter", "ConnectionPool", "Lease", "PoolStats", "PooledConnection", "SQLiteAdapter"]
+__all__ = [
+    "Adapter",
+    "ConnectionPool",
+    "Lease",
+    "PoolStats",
+    "PooledConnection",
+    "PostgresAdapter",
+    "SQLiteAdapter",
+]
