@@ -23,17 +23,18 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from random import random as random_fraction
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, overload
 from weakref import ref
 
 from prologue.db.adapter import Adapter
 from prologue.db.background import maintain, spawn_thread
 from prologue.db.entry import Entry, Job, JobKind, Waiter
 from prologue.db.lease import Lease, PooledConnection
+from prologue.db.psycopg_engine import PsycopgPool
 from prologue.db.state import CLOSE_TIMEOUT, PoolState
 from prologue.db.stats import PoolStats
 from prologue.db.urls import adapter_from_url
-from prologue.errors import LeaseError, PoolError, PoolUnavailableError
+from prologue.errors import LeaseError, PoolError, PoolUnavailableError, SettingsError
 from prologue.lifecycle import abandon, on_fork
 
 __all__ = ["ConnectionPool"]
@@ -116,19 +117,35 @@ class ConnectionPool(PoolState):
         self._spawn = spawn
         on_fork(self._after_fork)
 
+    @overload
     @classmethod
-    def from_url(cls, url: str, **options: Any) -> Self:
-        """Make a pool for a database URL: ``sqlite:///app.db``, ``sqlite:///:memory:``.
+    def from_url(cls, url: str, *, engine: Literal["prologue"] = "prologue", **options: Any) -> Self: ...
+
+    @overload
+    @classmethod
+    def from_url(cls, url: str, *, engine: Literal["psycopg_pool"], **options: Any) -> PsycopgPool: ...
+
+    @classmethod
+    def from_url(cls, url: str, *, engine: str = "prologue", **options: Any) -> Self | PsycopgPool:
+        """Make a pool for a database URL, such as ``sqlite:///app.db`` or ``postgresql://user@host/database``.
 
         Args:
             url: the address of the database; see :func:`~prologue.db.urls.adapter_from_url`.
-            **options: as for the constructor.
+            engine: ``"prologue"``, this one, or ``"psycopg_pool"``, for PostgreSQL: a
+                :class:`~prologue.db.psycopg_engine.PsycopgPool`.
+            **options: as for the constructor of the engine.
 
         Raises:
-            SettingsError: no adapter reads the URL.
+            SettingsError: no adapter reads the URL; or the engine is unknown, or not for this database.
+            MissingExtraError: the driver is not installed.
             ValueError: a number is out of range.
         """
-        return cls(adapter_from_url(url), **options)
+        adapter = adapter_from_url(url)
+        if engine == "psycopg_pool":
+            return PsycopgPool(adapter, **options)
+        if engine != "prologue":
+            raise SettingsError(f"no pool engine {engine!r}: use 'prologue' or 'psycopg_pool'")
+        return cls(adapter, **options)
 
     # What users call
 
@@ -239,7 +256,7 @@ class ConnectionPool(PoolState):
         return entry
 
     def _looks_alive(self, entry: Entry) -> bool:
-        """Look at a connection just lent; one that is not alive is taken back, to be checked as all others."""
+        """Look at a connection just lent; take back one that is not alive: it and all others are checked."""
         alive = False
         try:
             alive = self._adapter.is_alive(entry.connection)

@@ -85,7 +85,7 @@ class PostgresAdapter(Adapter):
     ) -> None:
         load_psycopg()
         super().__init__(self._open)
-        self._ping_timeout = ping_timeout
+        self.ping_timeout = ping_timeout
         arguments = ("autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory")
         self._arguments = {name: options.pop(name) for name in arguments if name in options}
         self._parameters = _parameters(conninfo, options)
@@ -113,20 +113,24 @@ class PostgresAdapter(Adapter):
         except Exception:
             return False  # psycopg has closed it already
 
-    def check(self, connection: psycopg.Connection[Any]) -> None:
+    def check(self, connection: psycopg.Connection[Any], timeout: float | None = None) -> None:
         """Ask the socket, then the server, and make sure that it is still one of the kind that was wanted.
+
+        Args:
+            connection: outside of a transaction.
+            timeout: seconds that it may take at most; ``None`` means ``ping_timeout``.
 
         Raises:
             psycopg.OperationalError: the connection is closed, broken, or leads to a server that cannot
                 write while ``target_session_attrs`` wants one that can.
-            TimeoutError: no answer within ``ping_timeout``.
+            TimeoutError: no answer in time.
         """
         from psycopg import OperationalError
 
         pgconn = connection.pgconn
         if _events(pgconn) & GONE:
             raise OperationalError("the server closed the connection")
-        _ping(pgconn, self._ping_timeout)
+        _ping(pgconn, self.ping_timeout if timeout is None else timeout)
         unwanted: list[bytes] = []
         if self._wanted in ("primary", "read-write"):
             unwanted.append(b"in_hot_standby")
