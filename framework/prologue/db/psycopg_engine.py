@@ -19,7 +19,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -128,6 +127,7 @@ class PsycopgPool:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._leases: set[Loan] = set()
+        self._asking = 0  # callers inside the engine
         self._ending = threading.Event()
         self._returned = threading.Condition(self._lock)
         self._lost: SimpleQueue[Loan] = SimpleQueue()  # reentrant: filled by finalizers
@@ -142,8 +142,7 @@ class PsycopgPool:
         state = " closed," if self._closed else ""
         return (
             f"<PsycopgPool {self.name!r}{state} {len(self._leases)} leased,"
-            f" {numbers.get('pool_available', 0)} idle, {numbers.get('requests_waiting', 0)} waiting"
-            f" of {self._max}>"
+            f" {numbers.get('pool_available', 0)} idle, {self._asking} waiting of {self._max}>"
         )
 
     # What users call
@@ -248,7 +247,7 @@ class PsycopgPool:
                 opening=size - idle - leased,
                 checking=0,
                 closing=0,
-                waiting=numbers.get("requests_waiting", 0),
+                waiting=self._asking,
                 available=self._failure is None or idle + leased > 0,
                 acquires=self._acquires,
                 waits=self._waits,
@@ -296,21 +295,30 @@ class PsycopgPool:
         return loan
 
     def _ask(self, engine: Engine, began: float, timeout: float) -> Any:
-        from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+        from psycopg_pool import PoolClosed, PoolTimeout
 
+        idle = engine.get_stats()["pool_available"] > 0
+        with self._lock:
+            # Counted here: psycopg_pool keeps in its queue, and counts, those who have given up.
+            full = not idle and self._max_waiting is not None and self._asking >= self._max_waiting
+            if full:
+                self._refused += 1
+            else:
+                self._asking += 1
+        if full:
+            raise PoolFullError(f"{self!r}: {self._max_waiting} callers wait already: see max_waiting")
         try:
             return engine.getconn(max(began + timeout - time.monotonic(), SHORTEST))
         except PoolClosed:
             raise PoolClosedError(f"{self!r}: closed: borrow before it is") from None
-        except TooManyRequests:
-            with self._lock:
-                self._refused += 1
-            raise PoolFullError(f"{self!r}: {self._max_waiting} callers wait already") from None
         except PoolTimeout:
             waited = time.monotonic() - began
+        finally:
             with self._lock:
-                self._timeouts += 1
-                in_use, failure = len(self._leases), self._failure
+                self._asking -= 1
+        with self._lock:
+            self._timeouts += 1
+            in_use, failure = len(self._leases), self._failure
         if in_use and (failure is None or in_use >= self._max):
             raise PoolTimeoutError(
                 f"{self!r}: {in_use} of {self._max} in use, waited {waited:.2f} s:"
@@ -428,14 +436,31 @@ class PsycopgPool:
             configure=self._stamp,
             min_size=self._min,
             max_size=self._max,
-            max_waiting=self._max_waiting or 0,
             max_lifetime=self._max_lifetime,
             max_idle=self._idle_timeout,
             num_workers=self._max_connecting,
             reconnect_timeout=0,
-            reconnect_failed=partial(_try_again, self._ending),
+            reconnect_failed=self._connecting_failed,
             name=self.name,
         )
+
+    def _connecting_failed(self, engine: Engine) -> None:
+        """Have the engine connect again, after a pause, while somebody waits or the minimum is not there.
+
+        psycopg_pool calls it, in a thread of its own, when it gives an attempt up. It has no public way to be
+        told to try; but it does when it is asked for a connection and has none.
+        """
+        from psycopg_pool import PoolClosed, PoolTimeout
+
+        if self._ending.wait(PAUSE):
+            return
+        if not self._asking and engine.get_stats()["pool_size"] >= self._min:
+            return
+        try:
+            connection = engine.getconn(SHORTEST)
+        except (PoolClosed, PoolTimeout):
+            return
+        engine.putconn(connection)
 
     def _stamp(self, connection: Any) -> None:
         connection.last_ok = time.monotonic()
@@ -580,23 +605,3 @@ def _connection_class(note: Callable[[Exception | None], object]) -> type[psycop
             return connection
 
     return Connection
-
-
-def _try_again(ending: threading.Event, engine: Engine) -> None:
-    """Have the engine connect again, after a pause, while somebody waits or the minimum is not there.
-
-    psycopg_pool calls it, in a thread of its own, when an attempt has failed. It has no public way to be told
-    to try; but it does when it is asked for a connection and has none.
-    """
-    from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
-
-    if ending.wait(PAUSE):
-        return
-    numbers = engine.get_stats()
-    if not numbers["requests_waiting"] and numbers["pool_size"] >= numbers["pool_min"]:
-        return
-    try:
-        connection = engine.getconn(SHORTEST)
-    except (PoolClosed, PoolTimeout, TooManyRequests):
-        return
-    engine.putconn(connection)
