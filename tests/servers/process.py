@@ -145,11 +145,13 @@ class PrivateServer:
             raise ProcessLookupError(f"it ended\n{self.log()}")
         os.kill(process, signal.SIGSTOP)  # so that it makes no more children
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-        for child in children:
-            try:
-                os.kill(int(child), number)
-            except ProcessLookupError:
-                pass
+        # Stopped first, so that none works on while another is gone already.
+        for each in (signal.SIGSTOP, number):
+            for child in children:
+                try:
+                    os.kill(int(child), each)
+                except ProcessLookupError:
+                    pass
         os.killpg(process, number)
         if number == signal.SIGKILL:
             end = time.monotonic() + PATIENCE
