@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import dict_row
 
 from prologue.db import ConnectionPool, PostgresAdapter
@@ -98,29 +99,61 @@ def test_a_check_begins_no_transaction(adapter: PostgresAdapter, connection: psy
     assert connection.info.transaction_status == TransactionStatus.IDLE
 
 
-def test_a_check_has_a_time_limit() -> None:
+class Libpq:
+    """As libpq's connection, with a test at the other end."""
+
+    def __init__(self, end: socket.socket, answer: bytes | None = None, settings: Any = None) -> None:
+        self.socket = end.fileno()
+        self._answer = answer
+        self._settings = settings or {}
+        self._flushes = [1, 0]
+
+    def send_query(self, query: bytes) -> None:
+        assert query == b""
+
+    def flush(self) -> int:
+        return self._flushes.pop(0) if self._flushes else 0
+
+    def is_busy(self) -> int:
+        return self._answer is None
+
+    def consume_input(self) -> None:
+        pass
+
+    def get_result(self) -> Any:
+        if self._answer:
+            return SimpleNamespace(status=ExecStatus.FATAL_ERROR, get_error_message=self._answer.decode)
+        return None
+
+    def parameter_status(self, name: bytes) -> Any:
+        return self._settings.get(name)
+
+
+def check(adapter: PostgresAdapter, answer: bytes | None = None, settings: Any = None) -> None:
     ours, theirs = socket.socketpair()
+    with ours, theirs:
+        adapter.check(SimpleNamespace(pgconn=Libpq(ours, answer, settings)))  # type: ignore[arg-type]
 
-    class Silent:
-        """As libpq's connection, with nobody at the other end."""
 
-        socket = ours.fileno()
+def test_a_check_has_a_time_limit() -> None:
+    with pytest.raises(TimeoutError, match=r"within 0\.05 s"):
+        check(PostgresAdapter(ping_timeout=0.05))
 
-        def send_query(self, query: bytes) -> None:
-            ours.sendall(b"Q")
 
-        def flush(self) -> int:
-            return 0
+def test_an_error_in_answer_to_a_check_is_told() -> None:
+    with pytest.raises(psycopg.OperationalError, match="going down"):
+        check(PostgresAdapter(), b"going down")
 
-        def is_busy(self) -> int:
-            return 1
 
-    class Connection:
-        pgconn = Silent()
-
-    adapter = PostgresAdapter(ping_timeout=0.05)
-    with ours, theirs, pytest.raises(TimeoutError, match=r"within 0\.05 s"):
-        adapter.check(Connection())  # type: ignore[arg-type]
+@pytest.mark.parametrize("wanted", ["any", "primary", "read-write", "standby"])
+def test_a_standby_is_left_when_a_primary_was_wanted(wanted: str) -> None:
+    adapter = PostgresAdapter(target_session_attrs=wanted)
+    check(adapter, b"", {b"in_hot_standby": b"off"})
+    if wanted in ("primary", "read-write"):
+        with pytest.raises(psycopg.OperationalError, match="in_hot_standby is on"):
+            check(adapter, b"", {b"in_hot_standby": b"on"})
+    else:
+        check(adapter, b"", {b"in_hot_standby": b"on"})
 
 
 @pytest.mark.parametrize("statement", ["SELECT 1", "SELECT * FROM missing"])

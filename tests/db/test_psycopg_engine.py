@@ -10,11 +10,12 @@ from contextlib import ExitStack
 
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 
 from prologue.db import ConnectionPool, PostgresAdapter, SQLiteAdapter
 from prologue.db.psycopg_engine import PsycopgPool
 from prologue.errors import LeaseError, MissingExtraError, PoolError, PoolUnavailableError, SettingsError
-from tests.concurrency import Task, until
+from tests.concurrency import Task, in_child, together, until
 from tests.servers import Postgres, Proxy
 
 LONG = 30.0
@@ -195,6 +196,32 @@ def test_a_borrowed_connection_is_the_drivers_in_all_but_its_end(
         pass
     with pytest.raises(PoolError):
         pool.release_connection(connection)
+
+
+def test_a_connection_that_became_old_while_idle_is_not_lent(pools: ExitStack, postgres: Postgres) -> None:
+    pool = make_pool(pools, postgres.url, max_connections=1, max_lifetime=0.3)
+    first = number(pool)
+    until(lambda: pool.stats().idle == 1)
+    time.sleep(0.35)
+    assert number(pool) != first
+
+
+def test_a_lease_held_across_a_fork_ends_in_the_child_without_touching_the_connection(
+    pools: ExitStack, postgres: Postgres
+) -> None:
+    pool = make_pool(pools, postgres.url)
+    lease = pool.connection(LONG)
+    connection = lease.__enter__()
+    connection.execute("SELECT 1")
+    assert in_child(lambda: lease.__exit__(None, None, None)) is None
+    assert connection.info.transaction_status == TransactionStatus.INTRANS
+    lease.__exit__(None, None, None)
+
+
+def test_a_crowd_opens_one_engine(pools: ExitStack, postgres: Postgres) -> None:
+    pool = make_pool(pools, postgres.url, max_connections=2)
+    assert len(set(together(8, lambda _: number(pool)))) <= 2
+    assert pool.stats().opened <= 2
 
 
 def test_a_pool_that_is_closed_at_once_twice_is_closed(pools: ExitStack, postgres: Postgres) -> None:

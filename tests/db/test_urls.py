@@ -132,6 +132,7 @@ def test_postgres_gets_a_time_limit_and_keepalives_unless_told_otherwise(
     several = options("postgresql://a,b:1/d")
     assert (several["host"], several["port"], several["connect_timeout"]) == ("a,b", "5432,1", 2)
     assert "port" not in options("postgresql://a,b/d")
+    assert options("postgresql:///d?host=/var/run")["host"] == "/var/run"
     assert options("postgresql://h/d?pgbouncer=true")["prepare_threshold"] is None
     assert "prepare_threshold" not in options("postgresql://h/d?pgbouncer=no")
     assert options("h:1:d:u:p:q")["password"] == "p:q"
@@ -168,3 +169,4 @@ def test_any_driver_fits_the_generic_adapter() -> None:
     with pytest.raises(Exception, match=r"127\.0\.0\.1") as caught:
         adapter.connect()
     assert "secret" not in str(caught.value)
+    assert type(adapter_from_url("mysql:///shop?unix_socket=/run/mysqld.sock")) is Adapter
