@@ -6,6 +6,7 @@ A subclass says how to make a pool, and how to write, read and end a connection 
 from __future__ import annotations
 
 import gc
+import logging
 import random
 import threading
 from collections.abc import Callable, Hashable, Iterator
@@ -307,6 +308,25 @@ class PoolContract:
 
         until(has_changed)
 
+    def test_a_log_handler_may_use_the_pool(self, make: Callable[..., Any]) -> None:
+        pool = make(max_connections=2, validation_interval=0)
+        seen: list[str] = []
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                seen.append(f"{pool!r} {pool.stats().size}")
+
+        handler = Handler()
+        logger = logging.getLogger("prologue.db")
+        logger.addHandler(handler)
+        try:
+            for identity, connection in self.fill(pool, 2).items():
+                self.kill(connection, identity)
+            self.borrow_identity(pool)
+        finally:
+            logger.removeHandler(handler)
+        assert seen
+
     def test_drain_replaces_all(self, make: Callable[..., Any]) -> None:
         pool = make(max_connections=3)
         idle = self.fill(pool, 2)
@@ -345,6 +365,11 @@ class PoolContract:
                 pool.resize(**wrong)
         for connection in (held, another):
             connection.close()
+
+    def test_idle_connections_above_the_minimum_go(self, make: Callable[..., Any]) -> None:
+        pool = make(min_connections=1, max_connections=3, idle_timeout=0.1, validation_interval=1000)
+        self.fill(pool, 3)
+        until(lambda: pool.stats().size == 1)
 
     @pytest.mark.parametrize(
         "options",
