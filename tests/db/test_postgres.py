@@ -65,7 +65,7 @@ def test_a_terminated_connection_is_seen_and_told(
 ) -> None:
     terminate(admin, connection)
     until(lambda: not adapter.is_alive(connection))
-    with pytest.raises(psycopg.OperationalError, match=r"closed the connection|administrator command"):
+    with pytest.raises(psycopg.OperationalError, match="administrator command"):
         adapter.check(connection)
     adapter.close(connection)
     assert connection.closed

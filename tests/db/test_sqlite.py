@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 
-from prologue.db import ConnectionPool, SQLiteAdapter
+from prologue.db import ConnectionPool, SQLiteAdapter, sqlite
 from prologue.errors import PoolUnavailableError
 from tests.concurrency import Task, in_child, together, until
 
@@ -159,6 +160,18 @@ def test_a_file_that_is_locked_is_told_by_name(tmp_path: Path) -> None:
     with pool.connection() as connection:
         connection.execute("INSERT INTO notes VALUES ('tea')")
     pool.close()
+
+
+def test_opening_a_locked_file_takes_less_patience_than_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "OPENING_PATIENCE", 0.05)
+    other = locked(tmp_path / "app.db")
+    began = time.monotonic()
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        SQLiteAdapter(tmp_path / "app.db", busy_timeout=20).connect()
+    assert time.monotonic() - began < 15
+    other.close()
 
 
 def test_a_writer_that_waits_in_vain_is_told_and_the_connection_stays_good(tmp_path: Path) -> None:

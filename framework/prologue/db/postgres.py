@@ -27,7 +27,6 @@ in milliseconds) after something was sent that nobody acknowledged. Without them
 
 CONNECT_SECONDS: Final = 5
 CANCEL_SECONDS: Final = 1.0
-GONE: Final = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0)
 
 DISCONNECTED: Final = frozenset(
     {
@@ -109,12 +108,15 @@ class PostgresAdapter(Adapter):
         A system call of about a microsecond; nothing is sent.
         """
         try:
-            return not _events(connection.pgconn)
+            socket = connection.pgconn.socket
         except Exception:
             return False  # psycopg has closed it already
+        poll = select.poll()
+        poll.register(socket, select.POLLIN)  # the end of the stream can be read too
+        return not poll.poll(0)
 
     def check(self, connection: psycopg.Connection[Any], timeout: float | None = None) -> None:
-        """Ask the socket, then the server, and make sure that it is still one of the kind that was wanted.
+        """Ask the server, and make sure that it is still one of the kind that was wanted.
 
         Args:
             connection: outside of a transaction.
@@ -122,14 +124,12 @@ class PostgresAdapter(Adapter):
 
         Raises:
             psycopg.OperationalError: the connection is closed, broken, or leads to a server that cannot
-                write while ``target_session_attrs`` wants one that can.
+                write, while ``target_session_attrs`` wants one that can.
             TimeoutError: no answer in time.
         """
         from psycopg import OperationalError
 
         pgconn = connection.pgconn
-        if _events(pgconn) & GONE:
-            raise OperationalError("the server closed the connection")
         _ping(pgconn, self.ping_timeout if timeout is None else timeout)
         unwanted: list[bytes] = []
         if self._wanted in ("primary", "read-write"):
@@ -219,13 +219,6 @@ def _parameters(conninfo: str, options: dict[str, Any]) -> dict[str, Any]:
             raise SettingsError(f"PostgreSQL: libpq knows no option {name!r}") from None
         parameters[name] = value
     return parameters
-
-
-def _events(pgconn: PGconn) -> int:
-    poll = select.poll()
-    poll.register(pgconn.socket, select.POLLIN | getattr(select, "POLLRDHUP", 0))
-    events = poll.poll(0)
-    return events[0][1] if events else 0
 
 
 def _ping(pgconn: PGconn, timeout: float) -> None:

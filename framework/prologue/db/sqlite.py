@@ -97,11 +97,6 @@ class SQLiteAdapter(Adapter):
         if self._found and _identity(self._path) is None:
             raise sqlite3.OperationalError("the file was deleted while it was in use")
         connection = self._open_database(self._path, FileConnection)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except BaseException:
-            connection.close()
-            raise
         connection.identity = _identity(self._path)
         self._found = True
         return connection
@@ -120,8 +115,13 @@ class SQLiteAdapter(Adapter):
         connection = sqlite3.connect(
             database, timeout=patience, check_same_thread=False, uri=self._in_memory, factory=factory
         )
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout * 1000)}")
+        try:
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA journal_mode = WAL")  # changes nothing in memory
+            connection.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout * 1000)}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _start_over(self) -> None:
