@@ -14,11 +14,12 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 from prologue import App, Context
+from prologue.db import ConnectionPool
 from prologue.errors import MissingExtraError
 
 
 def check_only_core_is_installed() -> None:
-    for distribution in ("gunicorn", "click", "redis", "psycopg", "pymemcache"):
+    for distribution in ("gunicorn", "click", "redis", "psycopg", "pymysql", "pymemcache"):
         try:
             importlib.metadata.distribution(distribution)
         except importlib.metadata.PackageNotFoundError:
@@ -50,6 +51,17 @@ def check_run_names_the_extra() -> None:
     assert extra == "server", extra
 
 
+def check_databases_name_their_extras() -> None:
+    ConnectionPool.from_url("sqlite:///:memory:").close()
+    named = []
+    for url in ("postgresql://localhost/shop", "mysql://localhost/shop"):
+        try:
+            ConnectionPool.from_url(url)
+        except MissingExtraError as error:
+            named.append(error.extra)
+    assert named == ["postgres", "mysql"], named
+
+
 def check_command_line_names_the_extra() -> None:
     command = [sys.executable, "-c", "from prologue.cli import main; main()"]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -62,6 +74,7 @@ if __name__ == "__main__":
         check_only_core_is_installed,
         check_dispatch,
         check_run_names_the_extra,
+        check_databases_name_their_extras,
         check_command_line_names_the_extra,
     ):
         check()

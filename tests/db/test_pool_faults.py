@@ -164,9 +164,9 @@ def test_callers_ride_out_a_short_failure() -> None:
     until(lambda: setup.jobs.waiting)
     setup.jobs.run()
     assert setup.jobs.names == []  # not before a pause
-    assert setup.tick() == pytest.approx(0.05)
+    assert setup.tick() == pytest.approx(0.04)
     setup.driver.connect_error = None
-    setup.tick(0.05)
+    setup.tick(0.04)
     setup.jobs.run()
     assert task.result() == 1
 
@@ -176,7 +176,7 @@ def go_down(setup: Setup, error: Exception) -> None:
     setup.driver.connect_error = error
     task = Task(lambda: setup.pool.get_connection(timeout=30))
     until(lambda: setup.pool.stats().waiting == 1)
-    for pause in (0.05, 0.1, 0.2, 0.4):
+    for pause in (0.04, *[0.08] * 10):
         until(lambda: setup.pool.stats().opening == 0)
         assert setup.pool.stats().available
         assert setup.tick() == pytest.approx(pause)
@@ -196,7 +196,7 @@ def test_while_the_database_is_down_callers_are_told_at_once_and_why() -> None:
         setup.pool.get_connection(timeout=30)
     assert caught.value.__cause__ is error
     assert isinstance(caught.value, ConnectionError)
-    assert setup.driver.attempts == 5
+    assert setup.driver.attempts == 12
     assert setup.pool.stats().refused == 2
 
 
@@ -206,7 +206,7 @@ def test_one_caller_tries_after_each_pause_and_the_others_need_not_wait_for_it()
     setup.clock.now += 2
     with pytest.raises(PoolUnavailableError):
         setup.pool.get_connection(timeout=30)
-    assert setup.driver.attempts == 6
+    assert setup.driver.attempts == 13
     setup.clock.now += 2
     setup.jobs.at_once = False
     trying = Task(lambda: setup.borrow_number(timeout=30))
@@ -452,4 +452,4 @@ def test_after_a_success_failures_count_anew() -> None:
         setup.driver.connect_error = DriverError("refused")
         with pytest.raises(PoolUnavailableError):
             setup.pool.get_connection(timeout=0)
-        assert setup.tick() == pytest.approx(0.05)
+        assert setup.tick() == pytest.approx(0.04)

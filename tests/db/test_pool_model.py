@@ -72,10 +72,10 @@ class PoolMachine(RuleBasedStateMachine):
         try:
             if writes:
                 connection.write("x")
-            lease.__exit__(KeyError if fails else None, None, None)
+            lease.__exit__(*((KeyError, KeyError(), None) if fails else (None, None, None)))
         except (DriverError, AssertionError):
             assert connection.dead or (self.forced and connection.closes)
-            lease.__exit__(DriverError, None, None)
+            lease.__exit__(DriverError, DriverError(), None)
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data())
@@ -170,7 +170,7 @@ class PoolMachine(RuleBasedStateMachine):
         if not hasattr(self, "setup"):
             return
         for lease in self.leases.values():
-            lease.__exit__(KeyError, None, None)
+            lease.__exit__(KeyError, KeyError(), None)
         self.setup.driver.connect_error = None
         self.setup.pool.resume()
         if not self.closed:  # once the database is well, so is the pool

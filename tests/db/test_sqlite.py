@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 
-from prologue.db import ConnectionPool, SQLiteAdapter
-from prologue.errors import PoolUnavailableError, SettingsError
-from tests.concurrency import in_child, together
+from prologue.db import ConnectionPool, SQLiteAdapter, sqlite
+from prologue.errors import PoolUnavailableError
+from tests.concurrency import Task, in_child, together, until
 
 INSERT = "INSERT INTO notes VALUES (?)"
 
@@ -129,17 +130,142 @@ def test_the_busy_timeout_is_the_adapters() -> None:
     connection.close()
 
 
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("oracle://user:secret@host/db", "'oracle'"),
-        ("host:1:db:user:secret", "'no scheme'"),
-        ("sqlite://app.db", "'sqlite'"),
-        ("sqlite:///", "without options"),
-        ("sqlite:///app.db?mode=ro", "without options"),
-    ],
-)
-def test_a_url_that_no_adapter_reads_is_an_error_without_secrets(url: str, message: str) -> None:
-    with pytest.raises(SettingsError, match=message) as caught:
-        ConnectionPool.from_url(url)
-    assert "secret" not in str(caught.value)
+def until_lent(pool: ConnectionPool) -> None:
+    """Wait until the pool has noticed that the database works again."""
+
+    def lends() -> bool:
+        try:
+            return pool.with_connection(lambda connection: True, timeout=30)
+        except PoolUnavailableError:
+            return False
+
+    until(lends)
+
+
+def locked(path: Path) -> sqlite3.Connection:
+    """A database in rollback mode that somebody else has locked."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("CREATE TABLE notes (text TEXT)")
+    other.execute("BEGIN EXCLUSIVE")
+    return other
+
+
+def test_a_file_that_is_locked_is_told_by_name(tmp_path: Path) -> None:
+    other = locked(tmp_path / "app.db")
+    pool = ConnectionPool(SQLiteAdapter(tmp_path / "app.db", busy_timeout=0.05))
+    with pytest.raises(PoolUnavailableError, match=r"app\.db': database is locked"):
+        pool.get_connection(timeout=30)
+    other.close()
+    until_lent(pool)
+    with pool.connection() as connection:
+        connection.execute("INSERT INTO notes VALUES ('tea')")
+    pool.close()
+
+
+def test_opening_a_locked_file_takes_less_patience_than_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "OPENING_PATIENCE", 0.05)
+    other = locked(tmp_path / "app.db")
+    began = time.monotonic()
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        SQLiteAdapter(tmp_path / "app.db", busy_timeout=20).connect()
+    assert time.monotonic() - began < 15
+    other.close()
+
+
+def test_a_writer_that_waits_in_vain_is_told_and_the_connection_stays_good(tmp_path: Path) -> None:
+    pool = ConnectionPool(SQLiteAdapter(tmp_path / "app.db", busy_timeout=0.05), max_connections=2)
+    with pool.connection() as first:
+        first.execute("CREATE TABLE notes (text TEXT)")
+        first.execute(INSERT, ("first",))
+        with pytest.raises(sqlite3.OperationalError, match="locked"), pool.connection() as second:
+            second.execute(INSERT, ("second",))
+    assert pool.stats().closed == 0
+    pool.close()
+
+
+def test_a_file_that_was_deleted_is_told_and_not_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    pool = ConnectionPool.from_url(f"sqlite:///{path}")
+    with pool.connection() as connection:
+        connection.execute("CREATE TABLE notes (text TEXT)")
+    path.rename(tmp_path / "away.db")
+    with pytest.raises(PoolUnavailableError, match=r"app\.db': the file was deleted while it was in use"):
+        pool.get_connection(timeout=30)
+    assert not path.exists()
+    (tmp_path / "away.db").rename(path)
+    until_lent(pool)
+    with pool.connection() as connection:
+        assert connection.execute("SELECT count(*) FROM notes").fetchone() == (0,)
+    pool.close()
+
+
+def test_a_file_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    pool = ConnectionPool.from_url(f"sqlite:///{path}", max_connections=2)
+    with pool.connection(), pool.connection():
+        pass
+    with sqlite3.connect(tmp_path / "backup.db") as backup:
+        backup.execute("CREATE TABLE notes (text TEXT)")
+    backup.close()
+    for name in ("app.db-wal", "app.db-shm"):
+        (tmp_path / name).unlink()
+    (tmp_path / "backup.db").replace(path)
+    for _ in range(2):
+        with pool.connection(timeout=30) as connection:
+            assert connection.execute("SELECT count(*) FROM notes").fetchone() == (0,)
+    pool.close()
+
+
+def test_a_full_disk_is_told_and_what_was_written_is_undone(tmp_path: Path) -> None:
+    pool = ConnectionPool.from_url(f"sqlite:///{tmp_path}/app.db", max_connections=1)
+    with pool.connection() as connection:
+        connection.execute("CREATE TABLE notes (text TEXT)")
+        connection.execute("PRAGMA max_page_count = 10")
+    with pytest.raises(sqlite3.OperationalError, match="full"), pool.connection() as connection:
+        connection.executemany(INSERT, [("x" * 1000,)] * 100)
+    with pool.connection() as connection:
+        assert connection.execute("SELECT count(*) FROM notes").fetchone() == (0,)
+    assert pool.stats().closed == 0
+    pool.close()
+
+
+def test_a_damaged_file_ends_the_connection(tmp_path: Path) -> None:
+    adapter = SQLiteAdapter(tmp_path / "app.db")
+    connection = adapter.connect()
+    connection.execute("CREATE TABLE notes (text TEXT)")
+    connection.executemany("INSERT INTO notes VALUES (?)", [("x" * 1000,)] * 100)
+    connection.commit()
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with (tmp_path / "app.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 8192)
+    pool = ConnectionPool(adapter)
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"), pool.connection() as connection:
+        connection.execute("SELECT count(*) FROM notes WHERE text = 'x'").fetchone()
+    pool.close()
+    assert pool.stats().opened == pool.stats().closed == 1
+
+
+def test_only_an_error_that_tells_of_the_file_ends_the_connection() -> None:
+    adapter = SQLiteAdapter(":memory:")
+    connection = adapter.connect()
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        connection.execute("SELECT * FROM missing")
+    assert not adapter.is_disconnect(caught.value)
+    assert not adapter.is_disconnect(KeyError("mine"))
+    assert adapter.is_alive(connection)
+    connection.close()
+
+
+def test_a_connection_moves_between_threads(tmp_path: Path) -> None:
+    pool = ConnectionPool.from_url(f"sqlite:///{tmp_path}/app.db", max_connections=1)
+    with pool.connection() as connection:
+        Task(lambda: connection.execute("CREATE TABLE notes (text TEXT)")).result()
+    pool.close()
+
+
+def test_the_adapter_says_which_file_it_means(tmp_path: Path) -> None:
+    assert repr(SQLiteAdapter("app.db")) == "<SQLiteAdapter 'app.db'>"

@@ -4,6 +4,7 @@ from .mariadb import MariaDB
 from .memcached import Memcached
 from .postgres import Postgres
 from .process import PrivateServer, free_port
+from .proxy import Proxy
 from .redis import Redis
 
-__all__ = ["MariaDB", "Memcached", "Postgres", "PrivateServer", "Redis", "free_port"]
+__all__ = ["MariaDB", "Memcached", "Postgres", "PrivateServer", "Proxy", "Redis", "free_port"]

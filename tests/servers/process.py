@@ -53,9 +53,12 @@ class PrivateServer:
         if os.geteuid() == 0:
             account = pwd.getpwnam(self.user)
             os.chown(directory, account.pw_uid, account.pw_gid)
-            for parent in directory.parents:  # pytest's directories let only their owner through
-                if str(parent) != "/" and parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-                    parent.chmod(parent.stat().st_mode | 0o011)
+            self._let_in()
+
+    def _let_in(self) -> None:
+        for parent in self.directory.parents:  # pytest's directories let only their owner through
+            if str(parent) != "/" and parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
+                parent.chmod(parent.stat().st_mode | 0o011)
 
     # What a subclass says
 
@@ -72,6 +75,8 @@ class PrivateServer:
     def start(self, wait: bool = True) -> Self:
         """Start the server; return when it answers, or at once."""
         assert self._process is None, "it runs already"
+        if os.geteuid() == 0:
+            self._let_in()  # again: every other run of pytest closes its directories' parent
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(),
@@ -107,7 +112,7 @@ class PrivateServer:
             return
         try:
             if number == signal.SIGKILL:
-                os.killpg(self._process.pid, number)
+                self._signal_all(number)
             else:
                 self._process.send_signal(number)
             self._process.wait(PATIENCE)
@@ -127,12 +132,32 @@ class PrivateServer:
 
     def pause(self) -> None:
         """Stop the server's processes where they are: it accepts connections and never answers."""
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        """Signal the server's group, and its children, which may have groups of their own."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGCONT)
+        process = self._process.pid
+        if self._process.poll() is not None:
+            raise ProcessLookupError(f"it ended\n{self.log()}")
+        os.kill(process, signal.SIGSTOP)  # so that it makes no more children
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        # Stopped first, so that none works on while another is gone already.
+        for each in (signal.SIGSTOP, number):
+            for child in children:
+                try:
+                    os.kill(int(child), each)
+                except ProcessLookupError:
+                    pass
+        os.killpg(process, number)
+        if number == signal.SIGKILL:
+            end = time.monotonic() + PATIENCE
+            while any(map(_runs, children)):  # they keep ports and shared memory until they are gone
+                assert time.monotonic() < end, f"processes {children} are not gone"
+                time.sleep(0.001)
 
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
@@ -157,3 +182,12 @@ class PrivateServer:
             check=False,
         )
         assert done.returncode == 0, (command, done.stdout, done.stderr)
+
+
+def _runs(process: str) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"

@@ -1,4 +1,4 @@
-"""Database connections: a pool for any DB-API driver, with an adapter for SQLite.
+"""Database connections: a pool for any DB-API driver, with adapters for SQLite and PostgreSQL.
 
 >>> pool = ConnectionPool.from_url("sqlite:///:memory:")
 >>> with pool.connection() as connection:
@@ -17,6 +17,7 @@ from prologue.db.adapter import Adapter
 from prologue.db.histogram import Histogram
 from prologue.db.lease import Lease, PooledConnection
 from prologue.db.pool import ConnectionPool
+from prologue.db.postgres import PostgresAdapter
 from prologue.db.sqlite import SQLiteAdapter
 from prologue.db.stats import PoolStats
 from prologue.db.telemetry import Metric, PrometheusCollector, metrics
@@ -29,6 +30,7 @@ __all__ = [
     "Metric",
     "PoolStats",
     "PooledConnection",
+    "PostgresAdapter",
     "PrometheusCollector",
     "SQLiteAdapter",
     "metrics",

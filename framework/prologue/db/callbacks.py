@@ -34,6 +34,8 @@ class WithCallbacks(Adapter):
         self.reset_after_commit = reset is not None or adapter.reset_after_commit
         self.commit = adapter.commit  # type: ignore[method-assign]  # nothing is added to it
         self.close = adapter.close  # type: ignore[method-assign]
+        self.is_alive = adapter.is_alive  # type: ignore[method-assign]
+        self.is_disconnect = adapter.is_disconnect  # type: ignore[method-assign]
 
     def connect(self) -> Any:
         """Open a connection and configure it."""

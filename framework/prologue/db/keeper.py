@@ -204,25 +204,27 @@ class Keeper(PoolState):
 
     # What comes back
 
-    def _end(self, claim: Claim, failed: bool) -> None:
-        """Commit or roll back, and take the connection back."""
-        suspect = True
-        try:
-            if not failed:
+    def _end(self, claim: Claim, error: BaseException | None) -> None:
+        """Commit, or roll back after an error, and take the connection back."""
+        if error is None:
+            try:
                 claim.entry.commit()
-                suspect = False
-        finally:
-            self._give_back(claim, suspect)
+            except BaseException as failure:
+                self._give_back(claim, failure)
+                raise
+        self._give_back(claim, error)
 
-    def _give_back(self, claim: Claim, suspect: bool) -> None:
+    def _give_back(self, claim: Claim, failure: BaseException | None) -> None:
+        """Undo what was not committed, and take the connection back from a borrower, who may have failed."""
         broken = True
         try:
-            self._adapter.reset(claim.entry.connection)
-            broken = False
+            if failure is None or not self._adapter.is_disconnect(failure):
+                self._adapter.reset(claim.entry.connection)
+                broken = False
         except Exception as error:
             _logger.warning("pool %r: a connection came back broken: %s", self.name, str(error))
         finally:
-            self._take_back(claim, suspect, broken)
+            self._take_back(claim, failure is not None, broken)
 
     def _take_back(self, claim: Claim, suspect: bool, broken: bool) -> None:
         entry = claim.entry

@@ -41,10 +41,8 @@ class Lease:
     ) -> None:
         claim = self._claim
         self._claim = None
-        if (
-            claim is not None and claim.home is self._pool._home
-        ):  # else it has ended, or was lent before a fork
-            self._pool._end(claim, kind is not None)
+        if claim is not None and claim.home is self._pool._home:
+            self._pool._end(claim, error)  # else it has ended, or was lent before a fork
 
 
 class QuickLease(Lease):
@@ -84,8 +82,8 @@ class QuickLease(Lease):
         entry = claim.entry
         try:
             entry.commit()
-        except BaseException:
-            pool._give_back(claim, True)
+        except BaseException as failure:
+            pool._give_back(claim, failure)
             raise
         now = pool._clock()
         used = now - entry.lent_at  # type: ignore[operator]  # it is lent
@@ -128,7 +126,7 @@ class PooledConnection:
         """Give the connection back; calling again does nothing."""
         claim = self._take()
         if claim is not None:
-            self._pool._give_back(claim, False)
+            self._pool._give_back(claim, None)
 
     def _take(self) -> Claim | None:
         """End the lease, once whatever the number of threads; return what is to be given back."""
@@ -165,7 +163,7 @@ class PooledConnection:
     ) -> None:
         claim = self._take()
         if claim is not None:
-            self._pool._end(claim, kind is not None)
+            self._pool._end(claim, error)
 
     def __reduce__(self) -> str:
         raise TypeError("a borrowed connection cannot be copied or pickled: borrow another")

@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable
 from random import random as random_fraction
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, overload
 
 from prologue.db.adapter import Adapter
 from prologue.db.background import spawn_thread
@@ -33,10 +33,11 @@ from prologue.db.callbacks import Callback, WithCallbacks
 from prologue.db.entry import Claim, Waiter
 from prologue.db.keeper import Keeper
 from prologue.db.lease import Lease, PooledConnection, QuickLease
+from prologue.db.psycopg_engine import PsycopgPool
 from prologue.db.state import CLOSE_TIMEOUT
 from prologue.db.stats import PoolStats
 from prologue.db.urls import adapter_from_url
-from prologue.errors import LeaseError, PoolClosedError, PoolError, PoolUnavailableError
+from prologue.errors import LeaseError, PoolClosedError, PoolError, PoolUnavailableError, SettingsError
 from prologue.lifecycle import on_fork
 
 __all__ = ["ConnectionPool"]
@@ -126,30 +127,48 @@ class ConnectionPool(Keeper):
         if not connection_timeout >= 0:
             raise ValueError(f"connection_timeout must be at least 0 seconds, not {connection_timeout!r}")
         adapter = connect if isinstance(connect, Adapter) else Adapter(connect)
+        # PERF: only an adapter that looks at its connections is asked each time.
+        self._looks = type(adapter).is_alive is not Adapter.is_alive
         if configure or check or reset:
             adapter = WithCallbacks(adapter, configure, check, reset)
         self._adapter = adapter
         self._watches_leases = leak_threshold is not None
-        plain = adapter.reset_after_commit or self._watches_leases
+        plain = adapter.reset_after_commit or self._watches_leases or self._looks
         self._lease_type = Lease if plain else QuickLease
         self._slow_checkout = math.inf if slow_checkout is None else slow_checkout
         self._connection_timeout = connection_timeout
         self._spawn = spawn
         on_fork(self._after_fork)
 
+    @overload
     @classmethod
-    def from_url(cls, url: str, **options: Any) -> Self:
-        """Make a pool for a database URL: ``sqlite:///app.db``, ``sqlite:///:memory:``.
+    def from_url(cls, url: str, *, engine: Literal["prologue"] = "prologue", **options: Any) -> Self: ...
+
+    @overload
+    @classmethod
+    def from_url(cls, url: str, *, engine: Literal["psycopg_pool"], **options: Any) -> PsycopgPool: ...
+
+    @classmethod
+    def from_url(cls, url: str, *, engine: str = "prologue", **options: Any) -> Self | PsycopgPool:
+        """Make a pool for a database URL, such as ``sqlite:///app.db`` or ``postgresql://user@host/database``.
 
         Args:
             url: the address of the database; see :func:`~prologue.db.urls.adapter_from_url`.
-            **options: as for the constructor.
+            engine: ``"prologue"``, this one, or ``"psycopg_pool"``, for PostgreSQL: a
+                :class:`~prologue.db.psycopg_engine.PsycopgPool`.
+            **options: as for the constructor of the engine.
 
         Raises:
-            SettingsError: no adapter reads the URL.
+            SettingsError: no adapter reads the URL; or the engine is unknown, or not for this database.
+            MissingExtraError: the driver is not installed.
             ValueError: a number is out of range.
         """
-        return cls(adapter_from_url(url), **options)
+        adapter = adapter_from_url(url)
+        if engine == "psycopg_pool":
+            return PsycopgPool(adapter, **options)
+        if engine != "prologue":
+            raise SettingsError(f"no pool engine {engine!r}: use 'prologue' or 'psycopg_pool'")
+        return cls(adapter, **options)
 
     # What users call
 
@@ -211,7 +230,7 @@ class ConnectionPool(Keeper):
         claim = connection._take()
         if claim is None:
             raise LeaseError(f"{self!r}: this connection was given back already, or lent before a fork")
-        self._give_back(claim, False)
+        self._give_back(claim, None)
 
     def open(self, wait: bool = False, timeout: float | None = None) -> None:
         """Open the minimum now, instead of on first use.
@@ -305,7 +324,7 @@ class ConnectionPool(Keeper):
         claim = None
         if not self._waiters:
             claim = self._take_idle(self._clock())
-        if claim is None:
+        if claim is None or (self._looks and not self._looks_alive(claim)):
             claim = self._wait(self._connection_timeout if timeout is None else timeout)
         entry = claim.entry
         if self._watches_leases:
@@ -313,6 +332,15 @@ class ConnectionPool(Keeper):
         entry.lent_at = self._clock()
         entry.uses += 1
         return claim
+
+    def _looks_alive(self, claim: Claim) -> bool:
+        """Look at a connection that is to be lent; if it is not alive it and all others are to be checked."""
+        if self._adapter.is_alive(claim.entry.connection):
+            return True
+        with self._lock:
+            self._suspect_all()
+        self._doubtful.append(claim)
+        return False
 
     def _wait(self, timeout: float) -> Claim:
         waiter = Waiter(self._clock())

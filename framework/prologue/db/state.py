@@ -27,9 +27,9 @@ from prologue.errors import (
 __all__ = ["PoolState"]
 
 CLOSE_TIMEOUT: Final = 5.0  # seconds that closing one connection may hold its place in the pool
-FAILURES_UNTIL_DOWN: Final = 5  # callers ride out shorter trouble: the pauses before are 0.75 s together
-FIRST_PAUSE: Final = 0.05  # seconds after the first failed attempt to connect; it doubles …
-LONGEST_PAUSE: Final = 1.0  # … up to this, so that a database that is back is noticed soon
+FAILURES_UNTIL_DOWN: Final = 12  # callers ride out shorter trouble: the pauses before are 0.84 s together
+FIRST_PAUSE: Final = 0.04  # seconds after the first failed attempt to connect; it doubles …
+LONGEST_PAUSE: Final = 0.08  # … up to this, so that a database that is back is noticed within 0.1 s
 SHORTEST_PERIOD: Final = 0.1  # seconds: the keeper does not run more often without a reason
 BACKGROUND_CHECK_AGE: Final = 1.0  # seconds: a connection idle for less is not checked in the background
 

@@ -1,0 +1,101 @@
+"""What the pool asks of an adapter: to look before lending, and to say which errors end a connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from prologue.db import Adapter, ConnectionPool
+from tests.concurrency import until
+from tests.db.driver import Driver, FakeConnection
+
+
+class LookingAdapter(Adapter):
+    """Sees which connections are dead; a KeyError ends one."""
+
+    looks = 0
+
+    def is_alive(self, connection: FakeConnection) -> bool:
+        self.looks += 1
+        if isinstance(self.interrupt, BaseException):
+            raise self.interrupt
+        return not connection.dead
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        return isinstance(error, KeyError)
+
+    interrupt: BaseException | None = None
+
+
+def make_pool(**options: Any) -> tuple[Driver, LookingAdapter, ConnectionPool]:
+    driver = Driver()
+    adapter = LookingAdapter(driver)
+    return driver, adapter, ConnectionPool(adapter, connection_timeout=30, **options)
+
+
+def test_a_fresh_connection_is_looked_at_each_time_it_is_lent() -> None:
+    driver, adapter, pool = make_pool()
+    for _ in range(3):
+        pool.with_connection(lambda connection: None)
+    assert adapter.looks == 2
+    assert [connection.checks for connection in driver.connections] == [0]
+    pool.close()
+
+
+def test_one_that_looks_dead_is_checked_and_so_are_all_others() -> None:
+    driver, _, pool = make_pool(max_connections=3)
+    leases = [pool.connection() for _ in range(3)]
+    for lease in leases:
+        lease.__enter__()
+    for lease in leases:
+        lease.__exit__(None, None, None)
+    driver.connections[2].dead = True  # the one given back last
+    with pool.connection() as connection:
+        assert connection.number in (1, 2)
+        assert connection.checks == 1
+    assert pool.stats().acquires == 4
+    until(lambda: driver.open == [1, 2])
+    pool.close()
+
+
+def test_one_that_looked_dead_and_answers_is_lent() -> None:
+    _, adapter, pool = make_pool(max_connections=1)
+    pool.with_connection(lambda connection: None)
+    adapter.is_alive = lambda connection: False  # type: ignore[method-assign]
+    with pool.connection() as connection:
+        assert (connection.number, connection.checks) == (1, 1)
+    pool.close()
+
+
+def test_a_look_that_is_interrupted_loses_no_connection() -> None:
+    _, adapter, pool = make_pool(max_connections=1)
+    pool.with_connection(lambda connection: None)
+    adapter.interrupt = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        pool.get_connection()
+    adapter.interrupt = None
+    pool.with_connection(lambda connection: None)
+    assert (pool.stats().leased, pool.stats().acquires) == (0, 2)
+    pool.close()
+
+
+@pytest.mark.parametrize(("error", "is_closed"), [(KeyError("mine"), True), (ValueError("mine"), False)])
+def test_an_error_that_ends_a_connection_closes_it(error: Exception, is_closed: bool) -> None:
+    driver, _, pool = make_pool()
+    with pytest.raises(type(error)), pool.connection():
+        raise error
+    until(lambda: bool(driver.connections[0].closes) == is_closed)
+    with pytest.raises(type(error)), pool.get_connection():
+        raise error
+    assert len(driver.connections) == 1 + is_closed
+    pool.close()
+
+
+def test_a_commit_that_fails_so_ends_the_connection_too() -> None:
+    driver, _, pool = make_pool()
+    driver.commit_error = KeyError("lost")
+    with pytest.raises(KeyError, match="lost"), pool.connection():
+        pass
+    until(lambda: driver.open == [])
+    pool.close()
