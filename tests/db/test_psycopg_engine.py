@@ -14,7 +14,14 @@ from psycopg.pq import TransactionStatus
 
 from prologue.db import ConnectionPool, PostgresAdapter, SQLiteAdapter
 from prologue.db.psycopg_engine import PsycopgPool
-from prologue.errors import LeaseError, MissingExtraError, PoolError, PoolUnavailableError, SettingsError
+from prologue.errors import (
+    LeaseError,
+    MissingExtraError,
+    PoolClosedError,
+    PoolError,
+    PoolUnavailableError,
+    SettingsError,
+)
 from tests.concurrency import Task, in_child, together, until
 from tests.servers import Postgres, Proxy
 
@@ -75,6 +82,31 @@ def test_nothing_is_opened_before_the_first_use(pools: ExitStack, proxy: Proxy) 
     assert proxy.connections >= 1
     pool.close()
     assert repr(pool).startswith("<PsycopgPool 'main' closed, 0 leased")
+
+
+def test_the_minimum_is_opened_when_asked(pools: ExitStack, proxy: Proxy) -> None:
+    pool = make_pool(pools, url_of(proxy.port), min_connections=2, connection_timeout=0.2)
+    assert pool.connection_timeout == 0.2
+    proxy.refuse()
+    pool.open()
+    with pytest.raises(PoolUnavailableError, match=r"0 of at least 2 .*: .*refused") as caught:
+        pool.open(wait=True)
+    assert isinstance(caught.value.__cause__, psycopg.OperationalError)
+    proxy.repair()
+    pool.open(wait=True, timeout=LONG)
+    assert pool.stats().idle == 2
+    pool.close()
+    with pytest.raises(PoolClosedError):
+        pool.open()
+
+
+def test_closing_ends_the_wait_for_the_minimum(pools: ExitStack, proxy: Proxy) -> None:
+    proxy.deaf()
+    pool = make_pool(pools, url_of(proxy.port), min_connections=1)
+    task = Task(lambda: pool.open(wait=True, timeout=LONG))
+    until(lambda: pool.stats().size == 1)
+    pool.close()
+    assert isinstance(task.error(), PoolClosedError)
 
 
 def test_one_who_waits_gets_a_connection_soon_after_the_database_is_back(

@@ -49,6 +49,7 @@ T = TypeVar("T")
 
 SHORTEST: Final = 0.001  # seconds: with less psycopg_pool does not even look at what is idle
 PAUSE: Final = 0.08  # seconds after connecting failed
+LOOK: Final = 0.005  # seconds between two looks whether the minimum is there
 JOIN_SECONDS: Final = 0.1  # that closing waits for each thread of the engine before it tells those who wait
 
 _logger = logging.getLogger("prologue.db")
@@ -146,6 +147,34 @@ class PsycopgPool:
         )
 
     # What users call
+
+    @property
+    def connection_timeout(self) -> float:
+        """Seconds that a caller who says nothing else waits for a connection."""
+        return self._connection_timeout
+
+    def open(self, wait: bool = False, timeout: float | None = None) -> None:
+        """Open the minimum now, instead of on first use.
+
+        Args:
+            wait: until the minimum is there.
+            timeout: seconds to wait; ``None`` means the pool's ``connection_timeout``.
+
+        Raises:
+            PoolUnavailableError: the minimum was not there in time; psycopg's error is the cause.
+            PoolClosedError: the pool was closed.
+        """
+        self._opened_engine()
+        end = time.monotonic() + (self._connection_timeout if timeout is None else timeout)
+        # psycopg_pool's own way of waiting closes the pool when the time is over.
+        while wait and (stats := self.stats()).idle + stats.leased < self._min:
+            if self._ending.wait(LOOK):
+                raise PoolClosedError(f"{self!r}: closed while it was opened")
+            if time.monotonic() >= end:
+                reason = "connecting takes too long" if self._failure is None else self._failure
+                raise PoolUnavailableError(
+                    f"{self!r}: {stats.idle} of at least {self._min} connections opened: {reason}"
+                ) from self._failure
 
     def connection(self, timeout: float | None = None) -> PsycopgLease:
         """Borrow a connection for a ``with`` block: commit at its end, roll back if it raises.
@@ -416,7 +445,7 @@ class PsycopgPool:
 
     def _opened_engine(self) -> Engine:
         engine = self._engine
-        if engine is None:
+        if engine is None or self._closed:
             with self._lock:
                 if self._closed:
                     raise PoolClosedError(f"{self!r}: borrow before it is closed")
