@@ -256,6 +256,16 @@ def test_closing_by_force_closes_what_is_in_use() -> None:
     assert [connection.closes for connection in setup.driver.connections] == [1, 1]
 
 
+def test_a_lease_that_was_dropped_and_then_closed_by_force_is_closed_once() -> None:
+    setup = Setup()
+    setup.pool.get_connection()
+    setup.pool._closed = setup.pool._forced = True
+    setup.pool._start(setup.pool._serve(setup.clock()))
+    setup.tick()
+    assert setup.driver.connections[0].closes == 1
+    assert setup.pool.stats().lost == 0
+
+
 def test_closing_by_force_waits_first() -> None:
     setup = Setup()
     held = setup.pool.get_connection()
