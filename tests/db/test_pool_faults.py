@@ -230,6 +230,17 @@ def test_who_waits_for_a_connection_that_comes_back_with_an_error_gets_it_checke
     assert setup.driver.connections[0].checks == 1
 
 
+def test_what_comes_back_just_before_somebody_joins_the_queue_is_checked_for_it() -> None:
+    setup = Setup(max_connections=1, validation_interval=0)
+    held = setup.pool.get_connection()
+
+    def give_back(now: float) -> None:
+        held.close()
+
+    setup.pool._refusal = give_back  # type: ignore[method-assign, assignment]
+    assert setup.borrow_number() == 1
+
+
 def test_who_waits_where_every_lease_is_checked_gets_what_comes_back_at_once() -> None:
     setup = Setup(max_connections=1, validation_interval=0)
     held = setup.pool.get_connection()
