@@ -74,7 +74,8 @@ def test_metadata_names_the_distribution_its_licence_and_its_pythons(metadata: M
 def test_the_extras_are_those_of_the_documentation(metadata: Message) -> None:
     extras = set(metadata.get_all("Provides-Extra", []))
     databases = {"mysql", "postgres", "redis", "memcached"}
-    assert extras == {"server", *databases, "cli", "testing", "test", "docs", "bench"}
+    of_users = {"server", *databases, "prometheus", "cli", "testing"}
+    assert extras == of_users | {"test", "docs", "bench"}
     page = (ROOT / "docs" / "dependencies.rst").read_text(encoding="utf-8")
     assert [extra for extra in sorted(extras) if f"``{extra}``" not in page] == []
 
@@ -93,10 +94,10 @@ def test_the_core_has_three_dependencies(metadata: Message) -> None:
 
 
 def test_importing_the_package_imports_no_extra() -> None:
-    extras = ["gunicorn", "click", "redis", "psycopg", "psycopg_pool", "pymemcache"]
+    extras = ["gunicorn", "click", "redis", "psycopg", "psycopg_pool", "pymemcache", "prometheus_client"]
     for name in extras:
         importlib.import_module(name)  # an extra that is not installed would prove nothing
-    code = f"import sys, prologue; print(sorted(sys.modules.keys() & set({extras})))"
+    code = f"import sys, prologue, prologue.db; print(sorted(sys.modules.keys() & set({extras})))"
     command = [sys.executable, "-c", code]
     assert subprocess.check_output(command, text=True, timeout=60).strip() == "[]"
 

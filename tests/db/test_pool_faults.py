@@ -219,6 +219,38 @@ def test_one_caller_tries_after_each_pause_and_the_others_need_not_wait_for_it()
     assert setup.pool.stats().available
 
 
+def test_who_waits_for_a_connection_that_comes_back_with_an_error_gets_it_checked_at_once() -> None:
+    setup = Setup(max_connections=1)
+    lease = setup.pool.connection()
+    lease.__enter__()
+    task = Task(lambda: setup.borrow_number(timeout=30))
+    until(lambda: setup.pool.stats().waiting == 1)
+    lease.__exit__(KeyError, None, None)
+    assert task.result() == 1
+    assert setup.driver.connections[0].checks == 1
+
+
+def test_what_comes_back_just_before_somebody_joins_the_queue_is_checked_for_it() -> None:
+    setup = Setup(max_connections=1, validation_interval=0)
+    held = setup.pool.get_connection()
+
+    def give_back(now: float) -> None:
+        held.close()
+
+    setup.pool._refusal = give_back  # type: ignore[method-assign, assignment]
+    assert setup.borrow_number() == 1
+
+
+def test_who_waits_where_every_lease_is_checked_gets_what_comes_back_at_once() -> None:
+    setup = Setup(max_connections=1, validation_interval=0)
+    held = setup.pool.get_connection()
+    task = Task(lambda: setup.borrow_number(timeout=30))
+    until(lambda: setup.pool.stats().waiting == 1)
+    held.close()
+    assert task.result() == 1
+    assert setup.driver.connections[0].checks == 1
+
+
 def test_the_minimum_comes_back_without_callers() -> None:
     setup = Setup(min_connections=2)
     setup.driver.connect_error = DriverError("refused")

@@ -252,3 +252,18 @@ def test_what_the_parent_opened_is_not_finalized_in_the_child() -> None:
     connection = weakref.ref(driver.connections.pop())
     assert in_child(lambda: gc.collect() >= 0 and connection() is not None) is True
     pool.close(timeout=30)
+
+
+def test_what_the_parent_lent_is_not_finalized_in_the_child_that_drops_it() -> None:
+    driver = Driver()
+    pool = ConnectionPool(driver, name="finalized")
+    lent = [pool.get_connection(timeout=30)]
+    connection = weakref.ref(driver.connections.pop())
+
+    def child() -> bool:
+        lent.clear()
+        return gc.collect() >= 0 and connection() is not None
+
+    assert in_child(child) is True
+    lent[0].close()
+    pool.close(timeout=30)

@@ -60,6 +60,13 @@ class Keeper(PoolState):
         except RuntimeError:  # no thread can be started: too many, or the interpreter ends
             self._settle()
 
+    def _act(self) -> None:
+        """Call the keeper if there is one; for a pool that was never used, none is started."""
+        if self._kept:
+            self._call_keeper()
+        else:
+            self._settle()
+
     def _settle(self) -> None:
         """Do what cannot wait."""
         with self._lock:

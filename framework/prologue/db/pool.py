@@ -304,11 +304,11 @@ class ConnectionPool(Keeper):
         with self._lock:
             self._closed = True
             self._look_at_all()
-        self._call_keeper() if self._kept else self._settle()
+        self._act()
         empty = self._wait_until(self._is_empty, timeout)
         if not empty and force:
             self._forced = True
-            self._call_keeper() if self._kept else self._settle()
+            self._act()
             empty = self._wait_until(self._is_empty, CLOSE_TIMEOUT)
         if not empty:
             _logger.warning("%s: not empty %.2f s after it was closed", repr(self), timeout)

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from prologue.db.adapter import Adapter
+from prologue.db.histogram import Counts
 from prologue.db.postgres import PostgresAdapter
 from prologue.db.stats import PoolStats
 from prologue.errors import (
@@ -137,6 +138,7 @@ class PsycopgPool:
         self._acquires = self._waits = self._timeouts = self._refused = self._lost_count = 0
         self._opened = self._open_errors = self._checks = self._check_errors = 0
         self._wait_seconds = 0.0
+        self._wait_times, self._use_times, self._create_times = Counts(), Counts(), Counts()
 
     def __repr__(self) -> str:
         numbers = {} if self._engine is None else self._engine.get_stats()
@@ -290,6 +292,12 @@ class PsycopgPool:
                 closed=max(0, self._opened - idle - leased),
                 abandoned=0,
                 lost=self._lost_count,
+                name=self.name,
+                overdue=0,
+                suspended=False,
+                wait_time=self._wait_times.freeze(),
+                use_time=self._use_times.freeze(),
+                create_time=self._create_times.freeze(),
             )
 
     # Borrowing and giving back, for the leases
@@ -314,10 +322,11 @@ class PsycopgPool:
             if good:
                 break
         loan = Loan(engine, connection)
-        waited = time.monotonic() - began
+        waited = loan.lent_at - began
         with self._lock:
             self._leases.add(loan)
             self._acquires += 1
+            self._wait_times.add(waited)
             if waited > SHORTEST:
                 self._waits += 1
                 self._wait_seconds += waited
@@ -426,6 +435,7 @@ class PsycopgPool:
         loan.engine.putconn(loan.connection)
         with self._lock:
             self._leases.discard(loan)
+            self._use_times.add(time.monotonic() - loan.lent_at)
             self._returned.notify_all()
 
     def _collect_lost(self, engine: Engine) -> None:
@@ -495,11 +505,12 @@ class PsycopgPool:
         connection.last_ok = time.monotonic()
         connection.expires = connection.last_ok + self._max_lifetime
 
-    def _note_connecting(self, error: Exception | None) -> None:
+    def _note_connecting(self, error: Exception | None, seconds: float) -> None:
         with self._lock:
             self._failure = error
             if error is None:
                 self._opened += 1
+                self._create_times.add(seconds)
             else:
                 self._open_errors += 1
 
@@ -511,10 +522,11 @@ class PsycopgPool:
 class Loan:
     """A connection that is borrowed, and the engine that it goes back to."""
 
-    __slots__ = ("connection", "engine")
+    __slots__ = ("connection", "engine", "lent_at")
 
     def __init__(self, engine: Engine, connection: Any) -> None:
         self.engine = engine
+        self.lent_at = time.monotonic()
         self.connection = connection
 
 
@@ -614,7 +626,7 @@ def _checked_sizes(least: int, most: int) -> tuple[int, int]:
     return least, most
 
 
-def _connection_class(note: Callable[[Exception | None], object]) -> type[psycopg.Connection[Any]]:
+def _connection_class(note: Callable[[Exception | None, float], object]) -> type[psycopg.Connection[Any]]:
     import psycopg
 
     class Connection(psycopg.Connection[Any]):
@@ -625,12 +637,13 @@ def _connection_class(note: Callable[[Exception | None], object]) -> type[psycop
 
         @classmethod
         def connect(cls, *arguments: Any, **options: Any) -> Self:
+            began = time.monotonic()
             try:
                 connection = super().connect(*arguments, **options)
             except Exception as error:
-                note(error)
+                note(error, 0.0)
                 raise
-            note(None)
+            note(None, time.monotonic() - began)
             return connection
 
     return Connection
