@@ -225,7 +225,7 @@ def test_who_waits_for_a_connection_that_comes_back_with_an_error_gets_it_checke
     lease.__enter__()
     task = Task(lambda: setup.borrow_number(timeout=30))
     until(lambda: setup.pool.stats().waiting == 1)
-    lease.__exit__(KeyError, None, None)
+    lease.__exit__(KeyError, KeyError(), None)
     assert task.result() == 1
     assert setup.driver.connections[0].checks == 1
 
