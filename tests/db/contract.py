@@ -340,7 +340,7 @@ class PoolContract:
     def test_a_database_that_cannot_be_reached_is_told_with_its_cause(self) -> None:
         pool = self.make_unreachable()
         with pytest.raises(PoolUnavailableError):
-            pool.get_connection(timeout=0)
+            pool.get_connection(timeout=0.2)
         until(lambda: pool.stats().open_errors)
         with pytest.raises(PoolUnavailableError) as caught:
             pool.get_connection(timeout=0.2)
@@ -354,7 +354,7 @@ class PoolContract:
         pool = make(min_connections=2, max_connections=3)
         assert pool.stats().size == 0
         self.borrow_identity(pool)
-        until(lambda: pool.stats().idle == 2)
+        until(lambda: pool.stats().idle >= 2)
 
     def test_resize(self, make: Callable[..., Any]) -> None:
         pool = make(max_connections=1)

@@ -94,7 +94,7 @@ def test_the_minimum_is_opened_when_asked(pools: ExitStack, proxy: Proxy) -> Non
     assert isinstance(caught.value.__cause__, psycopg.OperationalError)
     proxy.repair()
     pool.open(wait=True, timeout=LONG)
-    assert pool.stats().idle == 2
+    assert pool.stats().idle >= 2
     pool.close()
     with pytest.raises(PoolClosedError):
         pool.open()
