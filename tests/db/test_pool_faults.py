@@ -237,7 +237,7 @@ def test_what_comes_back_just_before_somebody_joins_the_queue_is_checked_for_it(
     def give_back(now: float) -> None:
         held.close()
 
-    setup.pool._refusal = give_back  # type: ignore[method-assign, assignment]
+    setup.pool._refusal = give_back  # type: ignore[method-assign]
     assert setup.borrow_number() == 1
 
 
