@@ -340,6 +340,16 @@ def test_no_more_than_max_connecting_are_in_the_making_and_one_after_a_failure()
         task.result()
 
 
+def test_a_crowd_calls_the_keeper_no_more_often_than_it_can_help() -> None:
+    setup = Setup(at_once=False, max_connecting=2, max_connections=10)
+    tasks = [Task(lambda: setup.borrow_number(timeout=30)) for _ in range(8)]
+    until(lambda: setup.pool.stats().waiting == 8)
+    assert setup.pool.keeper_calls == 2
+    setup.jobs.run_all()
+    for task in tasks:
+        task.result()
+
+
 def test_a_check_that_hangs_is_given_up_and_the_others_go_unchecked() -> None:
     setup = Setup(validation_interval=30, validation_timeout=2)
     setup.idle(3)
