@@ -308,7 +308,6 @@ class PoolState(Exchange):
 
     def _forget(self, entry: Entry) -> None:
         self._entries.discard(entry)
-        entry.tracker = None
         self._uses += entry.uses
         self._use_times.merge(_use_counts(entry), entry.use_seconds)
 
