@@ -237,7 +237,7 @@ def test_what_comes_back_just_before_somebody_joins_the_queue_is_checked_for_it(
     def give_back(now: float) -> None:
         held.close()
 
-    setup.pool._refusal = give_back  # type: ignore[method-assign, assignment]
+    setup.pool._refusal = give_back  # type: ignore[method-assign]
     assert setup.borrow_number() == 1
 
 
@@ -335,6 +335,16 @@ def test_no_more_than_max_connecting_are_in_the_making_and_one_after_a_failure()
     setup.driver.connect_error = None
     setup.tick(1)
     assert setup.jobs.names == ["open"]
+    setup.jobs.run_all()
+    for task in tasks:
+        task.result()
+
+
+def test_a_crowd_calls_the_keeper_no_more_often_than_it_can_help() -> None:
+    setup = Setup(at_once=False, max_connecting=2, max_connections=10)
+    tasks = [Task(lambda: setup.borrow_number(timeout=30)) for _ in range(8)]
+    until(lambda: setup.pool.stats().waiting == 8)
+    assert setup.pool.keeper_calls == 2
     setup.jobs.run_all()
     for task in tasks:
         task.result()

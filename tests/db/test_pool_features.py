@@ -186,6 +186,17 @@ def test_a_suspended_pool_lends_nothing_until_it_is_resumed() -> None:
     assert all(connection.checks == 0 for connection in setup.driver.connections)
 
 
+def test_a_connection_that_is_opened_meanwhile_is_not_lent_by_a_suspended_pool() -> None:
+    setup = Setup(at_once=False)
+    task = Task(lambda: setup.borrow_number(timeout=30))
+    until(lambda: setup.jobs.names == ["open"])
+    setup.pool.suspend()
+    setup.jobs.run()
+    assert (setup.pool.stats().waiting, setup.pool.stats().idle) == (1, 1)
+    setup.pool.resume()
+    assert task.result() == 1
+
+
 def test_a_suspended_pool_connects_and_checks_nothing() -> None:
     setup = Setup(min_connections=2, validation_interval=5)
     setup.pool.suspend()
@@ -221,9 +232,10 @@ def test_opening_that_fails_says_why_as_soon_as_the_database_counts_as_down() ->
     driver = Driver()
     driver.connect_error = DriverError("refused")
     pool = ConnectionPool(driver, min_connections=2, name="open")
-    with pytest.raises(PoolUnavailableError, match=r"0 of at least 2 .*: DriverError") as caught:
-        pool.open(wait=True, timeout=30)
-    assert caught.value.__cause__ is driver.connect_error
+    error = Task(lambda: pool.open(wait=True, timeout=1000)).error()
+    assert isinstance(error, PoolUnavailableError)
+    assert "0 of at least 2 connections opened: DriverError" in str(error)
+    assert error.__cause__ is driver.connect_error
     pool.close(timeout=30)
 
 

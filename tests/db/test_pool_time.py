@@ -58,6 +58,16 @@ def test_idle_connections_go_in_time_although_they_are_checked_in_between() -> N
     assert setup.driver.open == []
 
 
+def test_a_check_in_the_background_is_no_use_that_would_let_the_connection_be_lent_first() -> None:
+    setup = Setup(validation_interval=30)
+    setup.idle(2)
+    setup.clock.now += 20
+    assert setup.borrow_number() == 1
+    setup.tick(10)
+    assert [connection.checks for connection in setup.driver.connections] == [0, 1]
+    assert setup.borrow_number() == 1
+
+
 def test_one_that_is_idle_for_too_long_is_not_lent_although_the_keeper_is_late() -> None:
     setup = Setup(idle_timeout=100, validation_interval=60, max_lifetime=1e6)
     setup.idle(1)

@@ -308,7 +308,6 @@ class PoolState(Exchange):
 
     def _forget(self, entry: Entry) -> None:
         self._entries.discard(entry)
-        entry.tracker = None
         self._uses += entry.uses
         self._use_times.merge(_use_counts(entry), entry.use_seconds)
 
@@ -330,7 +329,7 @@ class PoolState(Exchange):
         return now >= entry.expires or entry.generation != self._generation or entry not in self._entries
 
     def _limit(self, entry: Entry) -> float:
-        if self._suspended or self._closed or entry.suspect or entry.generation != self._generation:
+        if self._suspended or self._closed or entry.generation != self._generation:
             return -math.inf
         if self._living() > self._min:
             return min(entry.expires, entry.idle_since + self._idle_timeout)
