@@ -304,7 +304,9 @@ class ConnectionPool(Keeper):
         with self._lock:
             self._closed = True
             self._look_at_all()
-        self._act()
+        self._settle()  # here: the keeper does nothing any more for a pool that is dropped after this
+        if self._kept:
+            self._call_keeper()
         empty = self._wait_until(self._is_empty, timeout)
         if not empty and force:
             self._forced = True
