@@ -172,14 +172,15 @@ class PoolState:
             return PoolClosedError(f"{self!r}: borrow before it is closed")
         if self._is_down() and (now < self._next_attempt or self._count(JobKind.OPEN)):
             self._refused += 1
-            return PoolUnavailableError(f"{self!r}: the database is down: {self._failure_text}")
+            return self._unavailable(f"the database is down: {self._failure_text}", now)
         if len(self._waiters) >= self._max_waiting:
             self._refused += 1
             return PoolFullError(f"{self!r}: {self._max_waiting} callers wait already: see max_waiting")
         return None
 
     def _disappointment(self, waiter: Waiter, since: float) -> PoolError:
-        waited = self._clock() - since
+        now = self._clock()
+        waited = now - since
         timed_out = self._waiters.pop(waiter, None) is not None
         if self._closed:
             return PoolClosedError(f"{self!r}: closed while waiting for a connection")
@@ -194,11 +195,17 @@ class PoolState:
             reason = (
                 f"connecting fails: {self._failure_text}" if self._failures else "connecting takes too long"
             )
-            return PoolUnavailableError(f"{self!r}: no connection after {waited:.2f} s: {reason}")
+            return self._unavailable(f"no connection after {waited:.2f} s: {reason}", now)
         return PoolTimeoutError(
             f"{self!r}: {in_use} of {self._max} in use, waited {waited:.2f} s:"
             " hold connections for a shorter time, or raise max_connections"
         )
+
+    def _unavailable(self, text: str, now: float) -> PoolUnavailableError:
+        error = PoolUnavailableError(f"{self!r}: {text}")
+        if self._next_attempt > now:
+            error.retry_after = self._next_attempt - now
+        return error
 
     def _take_back(self, entry: Entry, suspect: bool, broken: bool) -> list[Job]:
         self._leased.remove(entry)
