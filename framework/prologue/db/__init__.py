@@ -13,9 +13,22 @@
 """
 
 from prologue.db.adapter import Adapter
+from prologue.db.application import init_connection_pool
 from prologue.db.lease import Lease, PooledConnection
 from prologue.db.pool import ConnectionPool
+from prologue.db.replicas import ReplicatedPool
+from prologue.db.shared import SharedConnection
 from prologue.db.sqlite import SQLiteAdapter
 from prologue.db.stats import PoolStats
 
-__all__ = ["Adapter", "ConnectionPool", "Lease", "PoolStats", "PooledConnection", "SQLiteAdapter"]
+__all__ = [
+    "Adapter",
+    "ConnectionPool",
+    "Lease",
+    "PoolStats",
+    "PooledConnection",
+    "ReplicatedPool",
+    "SQLiteAdapter",
+    "SharedConnection",
+    "init_connection_pool",
+]
