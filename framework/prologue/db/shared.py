@@ -164,9 +164,7 @@ class _Transaction:
         self._lease = lease
         self._ended = ended
         self._level = 1  # of the innermost open block; 0 at the end
-        self._failure: Exception | None = (
-            None  # why the transaction is lost although nobody left with an error
-        )
+        self._failure: Exception | None = None  # why nothing of it may be committed
         self._process = os.getpid()
 
     def nest(self) -> int:
