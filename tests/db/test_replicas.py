@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -193,13 +194,13 @@ def test_a_block_commits_or_rolls_back_and_is_not_nested_in_itself() -> None:
 
 def test_drain_and_close_reach_every_pool() -> None:
     database = Database()
-    with database.pool:
-        for readonly in (True, True, False):
-            database.served(readonly=readonly)
-        database.pool.drain()
-        assert [setup.driver.open for setup in database.setups] == [[], [], []]
-        for readonly in (True, True, False):
-            database.served(readonly=readonly)
+    for readonly in (True, True, False):
+        database.served(readonly=readonly)
+    database.pool.drain()
+    assert [setup.driver.open for setup in database.setups] == [[], [], []]
+    for readonly in (True, True, False):
+        database.served(readonly=readonly)
+    database.pool.close()
     assert [setup.driver.open for setup in database.setups] == [[], [], []]
     for readonly in (True, False):
         with pytest.raises(PoolClosedError):
@@ -225,7 +226,7 @@ def test_threads_get_each_replica_equally_often() -> None:
         ConnectionPool(Setup().driver, name=name, max_connections=8, connection_timeout=30)
         for name in ("main", "r1", "r2")
     ]
-    with ReplicatedPool(pools[0], pools[1:]) as pool:
+    with closing(ReplicatedPool(pools[0], pools[1:])) as pool:
 
         def read(_: int) -> None:
             for _ in range(50):
