@@ -260,7 +260,8 @@ def test_what_cannot_work_is_refused(options: dict[str, Any], message: str) -> N
 
 def test_nested_blocks_of_readers_and_writers() -> None:
     database = Database(replicas=1)
-    work = SharedConnection(database.pool)
+    cleanups: list[Any] = []
+    work = SharedConnection(database.pool, cleanups=cleanups)
     with work.connection() as writer:
         assert database.name_of(writer) == "main"
         with work.connection(readonly=True) as reader:
@@ -275,6 +276,7 @@ def test_nested_blocks_of_readers_and_writers() -> None:
                 assert inner is writer
             writer.write("tea")
         assert writer.committed == ["tea"]  # the writer's block was a transaction of its own
+        assert cleanups == [work.close]
         with work.connection(readonly=True) as the_same:
             assert the_same is reader
 

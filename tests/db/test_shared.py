@@ -179,6 +179,29 @@ def test_an_error_of_the_database_in_an_inner_block_leaves_the_outer_one_usable(
     assert notes(pool) == ["milk", "tea"]
 
 
+def test_an_error_that_is_caught_inside_of_a_block_costs_the_block_on_postgresql(
+    pool: ConnectionPool, work: SharedConnection
+) -> None:
+    """There every statement after it fails, the release too: what was done before it is not kept in silence."""
+
+    def inner(connection: Any) -> None:
+        write(connection, "milk")
+        with pytest.raises(Exception, match=r"(?i)unique|duplicate"):
+            write(connection, "tea")
+
+    with work.connection() as connection:
+        write(connection, "tea")
+        if isinstance(connection, psycopg.Connection):
+            with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+                work.with_connection(inner)
+            kept = []
+        else:
+            work.with_connection(inner)
+            kept = ["milk"]
+        write(connection, "water")
+    assert notes(pool) == [*kept, "tea", "water"]
+
+
 def test_a_block_can_be_used_again_but_not_within_itself(
     pool: ConnectionPool, work: SharedConnection
 ) -> None:
