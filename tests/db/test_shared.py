@@ -182,7 +182,7 @@ def test_an_error_of_the_database_in_an_inner_block_leaves_the_outer_one_usable(
 def test_an_error_that_is_caught_inside_of_a_block_costs_the_block_on_postgresql(
     pool: ConnectionPool, work: SharedConnection
 ) -> None:
-    """There every statement after it fails, the release too: what was done before it is not kept in silence."""
+    """Every statement after it fails there, the release too: what was done before is not kept in silence."""
 
     def inner(connection: Any) -> None:
         write(connection, "milk")
