@@ -45,7 +45,7 @@ if __name__ == "__main__":
     app.run()
 '''
 
-_TESTS = '''\
+_TESTS = """\
 from prologue.testing import TestClient
 
 from app import app
@@ -60,7 +60,7 @@ def test_hello_answers_by_name() -> None:
     path = app.url_for("hello", {"name": "world"})
     assert client.get(path).json == {"hello": "world"}
     client.get("/hello", status=404)
-'''
+"""
 
 _SETTINGS = """\
 PROLOGUE_APP_NAME=$name

@@ -107,18 +107,17 @@ class SharedConnection:
         if transaction is not None:
             return transaction, transaction.nest()
         limit = self._limit(timeout)
-        options = {"readonly": True} if on_replica else {}
-
-        def ended() -> None:
-            del self._open[on_replica]
-            if not self._open and self.close in self._cleanups:
-                self._cleanups.remove(self.close)
-
-        transaction = _Transaction(self._pool, self._pool.connection(limit, **options), ended)
+        lease = self._pool.connection(limit, readonly=True) if on_replica else self._pool.connection(limit)
+        transaction = _Transaction(self, on_replica, lease)
         if not self._open:
             self._cleanups.append(self.close)
         self._open[on_replica] = transaction
         return transaction, 1
+
+    def _ended(self, on_replica: bool) -> None:
+        del self._open[on_replica]
+        if not self._open and self.close in self._cleanups:
+            self._cleanups.remove(self.close)
 
     def _limit(self, timeout: float | None) -> float | None:
         if self._deadline is None:
@@ -156,13 +155,13 @@ class Block:
 class _Transaction:
     """A borrowed connection and the blocks that are open on it."""
 
-    __slots__ = ("_ended", "_failure", "_lease", "_level", "_pool", "_process", "connection")
+    __slots__ = ("_failure", "_lease", "_level", "_on_replica", "_process", "_shared", "connection")
 
-    def __init__(self, pool: Any, lease: Any, ended: Callable[[], object]) -> None:
+    def __init__(self, shared: SharedConnection, on_replica: bool, lease: Any) -> None:
         self.connection = lease.__enter__()
-        self._pool = pool
+        self._shared = shared
+        self._on_replica = on_replica
         self._lease = lease
-        self._ended = ended
         self._level = 1  # of the innermost open block; 0 at the end
         self._failure: Exception | None = None  # why nothing of it may be committed
         self._process = os.getpid()
@@ -170,7 +169,7 @@ class _Transaction:
     def nest(self) -> int:
         """Begin a block inside; return its level."""
         if os.getpid() != self._process:
-            raise LeaseError(f"{self._pool!r}: a block of another process is open: leave it first")
+            raise LeaseError(f"{self._shared._pool!r}: a block of another process is open: leave it first")
         # The sqlite3 module begins transactions late, and not for a savepoint: its release would commit.
         if getattr(self.connection, "in_transaction", True) is False:
             self._execute("BEGIN")
@@ -185,7 +184,7 @@ class _Transaction:
         mistake = None
         if error is None and level < self._level:
             error = mistake = LeaseError(
-                f"{self._pool!r}: a block ends before one inside of it: what both did is rolled back"
+                f"{self._shared._pool!r}: a block ends before one inside of it: what both did is rolled back"
             )
         self._level = level - 1
         if level == 1:
@@ -196,7 +195,7 @@ class _Transaction:
             raise mistake
 
     def _end(self, error: BaseException | None) -> None:
-        self._ended()
+        self._shared._ended(self._on_replica)
         failure = error or self._failure
         self._lease.__exit__(type(failure) if failure is not None else None, failure, None)
         if error is None and failure is not None:
