@@ -26,7 +26,7 @@ from prologue.errors import (
 )
 from prologue.lifecycle import Lifecycle
 from tests.calling import Started, call, environ_for
-from tests.concurrency import PATIENCE, in_child, run_script, together, until
+from tests.concurrency import PATIENCE, Task, in_child, pass_gate, run_script, together, until
 from tests.db.driver import Driver, DriverError, Setup
 from tests.servers import Postgres
 
@@ -186,6 +186,29 @@ def test_waiting_at_startup_fills_the_pool_to_its_minimum(least: int, opened: in
     assert driver.attempts == 0
     app.lifecycle.startup()
     assert pool_of(app).stats().idle == opened
+    app.lifecycle.shutdown()
+
+
+def test_startup_does_not_end_before_the_last_connection_is_there() -> None:
+    driver = Driver()
+    gate = threading.Event()
+
+    def connect() -> Any:
+        if driver.attempts == 2:
+            asked.set()
+            pass_gate(gate)
+        return driver()
+
+    asked = threading.Event()
+    app = App()
+    init_connection_pool(app, connect, min_connections=3, max_connecting=1, connection_timeout=30, wait=True)
+    startup = Task(app.lifecycle.startup)
+    pass_gate(asked)
+    until(lambda: pool_of(app).stats().leased == 2)  # held until all are there, so that each is another
+    assert not app.lifecycle.started
+    gate.set()
+    startup.result()
+    assert pool_of(app).stats().idle == 3
     app.lifecycle.shutdown()
 
 
