@@ -172,15 +172,14 @@ class PoolState:
             return PoolClosedError(f"{self!r}: borrow before it is closed")
         if self._is_down() and (now < self._next_attempt or self._count(JobKind.OPEN)):
             self._refused += 1
-            return self._unavailable(f"the database is down: {self._failure_text}", now)
+            return self._unavailable(f"the database is down: {self._failure_text}")
         if len(self._waiters) >= self._max_waiting:
             self._refused += 1
             return PoolFullError(f"{self!r}: {self._max_waiting} callers wait already: see max_waiting")
         return None
 
     def _disappointment(self, waiter: Waiter, since: float) -> PoolError:
-        now = self._clock()
-        waited = now - since
+        waited = self._clock() - since
         timed_out = self._waiters.pop(waiter, None) is not None
         if self._closed:
             return PoolClosedError(f"{self!r}: closed while waiting for a connection")
@@ -195,17 +194,11 @@ class PoolState:
             reason = (
                 f"connecting fails: {self._failure_text}" if self._failures else "connecting takes too long"
             )
-            return self._unavailable(f"no connection after {waited:.2f} s: {reason}", now)
+            return self._unavailable(f"no connection after {waited:.2f} s: {reason}")
         return PoolTimeoutError(
             f"{self!r}: {in_use} of {self._max} in use, waited {waited:.2f} s:"
             " hold connections for a shorter time, or raise max_connections"
         )
-
-    def _unavailable(self, text: str, now: float) -> PoolUnavailableError:
-        error = PoolUnavailableError(f"{self!r}: {text}")
-        if self._next_attempt > now:
-            error.retry_after = self._next_attempt - now
-        return error
 
     def _take_back(self, entry: Entry, suspect: bool, broken: bool) -> list[Job]:
         self._leased.remove(entry)
@@ -333,6 +326,13 @@ class PoolState:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))
         self._next_attempt = now + pause * (0.8 + 0.4 * self._random())
         self._wake.put(None)
+
+    def _unavailable(self, text: str) -> PoolUnavailableError:
+        error = PoolUnavailableError(f"{self!r}: {text}")
+        pause = self._next_attempt - self._clock()
+        if pause > 0:
+            error.retry_after = pause
+        return error
 
     # What is due
 
