@@ -570,6 +570,13 @@ def test_the_error_tells_when_the_pool_tries_again() -> None:
     assert at_once.value.retry_after == pytest.approx(0.75)
 
 
+def test_without_a_failure_the_error_of_slow_connecting_says_a_second() -> None:
+    setup = Setup(at_once=False)
+    with pytest.raises(PoolUnavailableError, match="connecting takes too long") as caught:
+        setup.pool.get_connection(timeout=0)
+    assert caught.value.retry_after == 1.0
+
+
 def test_a_request_after_shutdown_is_503(app: App) -> None:
     app.get("/", lambda ctx: ctx.with_connection(lambda connection: "text"))
     assert call(app).status == 200
