@@ -643,3 +643,22 @@ def test_a_server_that_is_killed_is_503_and_one_that_is_back_is_used(
     assert (answer.status, answer.header("Retry-After")) in [(503, "1"), (503, "2")]
     postgres.start()
     until(lambda: call(on_postgres).status == 200)
+
+
+def test_the_second_engine_serves_requests(postgres: Postgres) -> None:
+    app = App(Settings(request_timeout=60))
+    init_connection_pool(
+        app, postgres.url, engine="psycopg_pool", min_connections=2, max_connections=4, wait=True
+    )
+
+    @app.get("/")
+    def nested(ctx: Context) -> str:
+        with ctx.connection() as connection:
+            with pytest.raises(psycopg.errors.UndefinedTable):
+                ctx.with_connection(lambda inner: inner.execute("SELECT * FROM nothing"))
+            return str(connection.execute("SELECT 1").fetchone()[0])
+
+    assert together(4, lambda _: call(app).text) == ["1"] * 4
+    assert pool_of(app).stats().leased == 0
+    app.lifecycle.shutdown()
+    assert call(app).status == 503
