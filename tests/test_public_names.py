@@ -35,7 +35,7 @@ MEMBERS = {
         get_query_params get_post_params get_form_params get_cookie json resp url_for set_cookie
         delete_cookie attachment static_file_response after_response next get_path_params_option
         get_query_params_option get_post_params_option get_form_params_option get_upload_file
-        set_response abort_exit time_left request_id settings method
+        set_response abort_exit time_left request_id settings method connection with_connection
     """,
     "Response": """
         status code body headers content_type set_cookie delete_cookie has_header get_header
@@ -90,6 +90,8 @@ SIGNATURES: list[tuple[Any, list[str]]] = [
         Context.static_file_response,
         ["self", "file_name", "directory", "mimetype", "download_name", "charset", "headers"],
     ),
+    (Context.connection, ["self", "timeout", "readonly", "name"]),
+    (Context.with_connection, ["self", "function", "timeout", "readonly", "name"]),
     (Context.attachment, ["self", "download_name", "charset"]),
     (redirect, ["url", "status", "body", "delay"]),
     (html_response, ["body", "status", "headers"]),

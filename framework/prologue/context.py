@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from werkzeug.datastructures import MultiDict
 
     from prologue.app import App
+    from prologue.db.shared import Block, SharedConnection
     from prologue.request import Request, UploadFile
     from prologue.routing import Route
 
@@ -70,6 +71,7 @@ class Context(msgspec.Struct, eq=False):
     _session: Any = None
     _deadline: float | None = None
     _request_id: str = ""
+    _connections: dict[str, SharedConnection] | None = None
 
     def __repr__(self) -> str:
         method = self.environ.get("REQUEST_METHOD", "")
@@ -433,6 +435,51 @@ class Context(msgspec.Struct, eq=False):
     def settings(self) -> Any:
         """The application's settings."""
         return self.app.settings
+
+    def connection(
+        self, timeout: float | None = None, readonly: bool = False, name: str = "connection_pool"
+    ) -> Block:
+        """Borrow a connection for a ``with`` block; those inside of it share it, and are savepoints.
+
+        The outermost block commits at its end, and rolls back if it raises; one inside that raises undoes its
+        own work. What is not left at the end of the response is rolled back.
+
+        Args:
+            timeout: seconds to wait for it; None means the pool's ``connection_timeout``, 0 tries. It ends at
+                the deadline of the request.
+            readonly: whether a replica will do, where the pool has any.
+            name: as given to :func:`prologue.db.init_connection_pool`.
+
+        Returns:
+            A context manager that gives the driver's own connection. Entering it raises a ``PoolError`` when
+            there is none, which is a 503 for the client.
+
+        Raises:
+            LifecycleError: there is no pool of this name.
+            PoolClosedError: the application has shut down.
+        """
+        connections = self._connections
+        if connections is None:
+            connections = self._connections = {}
+        shared = connections.get(name)
+        if shared is None:
+            from prologue.db.application import shared_connection
+
+            self._after = [] if self._after is None else self._after
+            shared = shared_connection(self.app.resources, name, self._deadline, self._after)
+            connections[name] = shared
+        return shared.connection(timeout, readonly)
+
+    def with_connection(
+        self,
+        function: Callable[[Any], T],
+        timeout: float | None = None,
+        readonly: bool = False,
+        name: str = "connection_pool",
+    ) -> T:
+        """Call a function with a connection, in a block of :meth:`connection`; return what it returns."""
+        with self.connection(timeout, readonly, name) as connection:
+            return function(connection)
 
     def after_response(self, function: Callable[[], object]) -> None:
         """Call a function after the last byte was sent, or the client has gone.

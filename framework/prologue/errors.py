@@ -137,7 +137,13 @@ class MissingExtraError(PrologueError, ImportError):
 
 
 class PoolError(PrologueError):
-    """A connection pool cannot give a connection, or cannot take one back; the message names the pool."""
+    """A connection pool cannot give a connection, or cannot take one back; the message names the pool.
+
+    Attributes:
+        retry_after: seconds after which another try may succeed; a 503 tells it to the client.
+    """
+
+    retry_after: float = 1.0
 
 
 class PoolTimeoutError(PoolError, TimeoutError):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from prologue.errors import DuplicatedRouteError, HTTPError
+from prologue.errors import DuplicatedRouteError, HTTPError, LeaseError, PoolError
 from prologue.response import Headers, Response, error_page
 from prologue.results import response_of, to_response
 from prologue.routing import Converter, Group, TrieRouter
@@ -172,8 +173,15 @@ def _page(status: int) -> bytes:
 
 def _status_of(error: Exception) -> int:
     """Return the status that an exception stands for, 500 when it stands for none."""
+    if _lacks_connection(error):
+        return 503
     status = error.status if isinstance(error, HTTPError) else getattr(error, "code", None)
     return status if isinstance(status, int) and 400 <= status <= 599 else 500
+
+
+def _lacks_connection(error: Exception) -> TypeGuard[PoolError]:
+    """Return whether a pool had no connection to give: all are in use, or the database is down."""
+    return isinstance(error, PoolError) and not isinstance(error, LeaseError)
 
 
 def _response_for(ctx: Context, error: Exception) -> Response:
@@ -212,6 +220,10 @@ def _response_of(ctx: Context, error: Exception) -> Response | None:
         # Its text is not for clients; the page of its status is written as for any other.
         headers = [(name, value) for name, value in error.get_headers(ctx.environ) if name != "Content-Type"]
         return Response(b"", error.code, headers)
+    if _lacks_connection(error):
+        # One line, without a traceback: while a database is down there is one for each request.
+        logger.warning("request %s: no database connection: %s", ctx.request_id, error)
+        return Response(b"", 503, {"Retry-After": str(max(1, math.ceil(error.retry_after)))})
     if type(error).__module__ == "gunicorn.http.errors":
         # The server's own verdict on the body that the handler was reading.
         return Response(b"", 400)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import pytest
 from webtest import TestApp
 
 from prologue.errors import SettingsError
+from tests.concurrency import together
+from tests.servers import Postgres
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -117,6 +119,41 @@ def test_uploads() -> None:
     directory = module.app.resources["directory"]
     module.app.lifecycle.shutdown()
     assert not directory.exists()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """SQLite in an empty directory, as by default; or an empty PostgreSQL in DATABASE_URL."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    if request.param == "sqlite":
+        yield
+        return
+    with Postgres(tmp_path) as server:
+        monkeypatch.setenv("DATABASE_URL", server.url)
+        yield
+
+
+def test_connection_pool(database: None) -> None:
+    app = example("connection_pool").app
+    client = client_of(app)
+    assert client.get("/users/1").json == {"id": 1, "name": "Reader", "credit": 100}
+    for missing in ("/users/3", "/users/x"):
+        client.get(missing, status=404)
+
+    assert client.post_json("/orders", {"sender": 1, "receiver": 2, "amount": 30}).json == {"done": "yes"}
+    for sender, receiver in ((2, 1), (1, 3)):
+        order = {"sender": sender, "receiver": receiver, "amount": 60}
+        assert "cannot take part" in client.post_json("/orders", order, status=409).json["error"]
+    assert [client.get(f"/users/{number}").json["credit"] for number in (1, 2)] == [70, 50]
+    assert client.get("/orders.csv").text == "1,2,30\n2,1,60\n1,3,60\n"
+
+    assert "0 leased, 1 idle, 0 waiting of 8" in client.get("/pool").json["pool"]
+    assert len(set(together(4, lambda _: client_of(app).get("/users/2").text))) == 1
+    app.lifecycle.shutdown()
+    client.get("/users/1", status=503)
 
 
 def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:

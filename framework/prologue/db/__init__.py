@@ -14,10 +14,14 @@
 """
 
 from prologue.db.adapter import Adapter
+from prologue.db.application import init_connection_pool
 from prologue.db.histogram import Histogram
 from prologue.db.lease import Lease, PooledConnection
 from prologue.db.pool import ConnectionPool
 from prologue.db.postgres import PostgresAdapter
+from prologue.db.psycopg_engine import PsycopgPool
+from prologue.db.replicas import ReplicatedPool
+from prologue.db.shared import SharedConnection
 from prologue.db.sqlite import SQLiteAdapter
 from prologue.db.stats import PoolStats
 from prologue.db.telemetry import Metric, PrometheusCollector, metrics
@@ -32,6 +36,10 @@ __all__ = [
     "PooledConnection",
     "PostgresAdapter",
     "PrometheusCollector",
+    "PsycopgPool",
+    "ReplicatedPool",
     "SQLiteAdapter",
+    "SharedConnection",
+    "init_connection_pool",
     "metrics",
 ]

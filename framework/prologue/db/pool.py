@@ -172,6 +172,11 @@ class ConnectionPool(Keeper):
 
     # What users call
 
+    @property
+    def connection_timeout(self) -> float:
+        """Seconds that a caller who says nothing else waits for a connection."""
+        return self._connection_timeout
+
     def connection(self, timeout: float | None = None) -> Lease:
         """Borrow a connection for a ``with`` block: commit at its end, roll back if it raises.
 

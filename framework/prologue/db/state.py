@@ -172,7 +172,7 @@ class PoolState(Exchange):
             return PoolClosedError(f"{self!r}: borrow before it is closed")
         if self._is_down() and (now < self._next_attempt or self._count(JobKind.OPEN)):
             self._refused += 1
-            return PoolUnavailableError(f"{self!r}: the database is down: {self._failure_text}")
+            return self._unavailable(f"the database is down: {self._failure_text}")
         if len(self._waiters) >= self._max_waiting:
             self._refused += 1
             return PoolFullError(f"{self!r}: {self._max_waiting} callers wait already: see max_waiting")
@@ -195,7 +195,7 @@ class PoolState(Exchange):
             reason = (
                 f"connecting fails: {self._failure_text}" if self._failures else "connecting takes too long"
             )
-            return PoolUnavailableError(f"{self!r}: no connection after {waited:.2f} s: {reason}")
+            return self._unavailable(f"no connection after {waited:.2f} s: {reason}")
         return PoolTimeoutError(
             f"{self!r}: {in_use} of {self._max} in use, waited {waited:.2f} s:"
             " hold connections for a shorter time, or raise max_connections"
@@ -395,6 +395,13 @@ class PoolState(Exchange):
         self._failures = failures
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))
         self._next_attempt = now + pause * (0.8 + 0.4 * self._random())
+
+    def _unavailable(self, text: str) -> PoolUnavailableError:
+        error = PoolUnavailableError(f"{self!r}: {text}")
+        pause = self._next_attempt - self._clock()
+        if pause > 0:
+            error.retry_after = pause
+        return error
 
     # What is due
 
