@@ -6,22 +6,22 @@ once: options, tags, single flight, fail-safe, what an outage means. A primitive
 
 * takes the caller's keys, str of any content and length, and encodes them itself (``keys.KeyEncoder``);
 * works with whole entries: the value, moments of ``self.clock`` and the generations of tags. A store that
-  outlives the process keeps durations. What it reads must have the *remaining* time, for levels fill each other;
-* keeps an entry until its ``stale_until`` and returns it until then: whether it is fresh, and whether its tags
-  are current, is judged above;
+  outlives the process keeps durations. What it reads must have the *remaining* time: levels fill each other;
+* keeps an entry until its ``stale_until`` and returns it until then: whether it is fresh, and whether its
+  tags are current, is judged above;
 * raises ``CacheUnavailableError``, with the driver's error as its cause, when the store does not answer, and
   ``CacheValueError`` for a value that cannot be stored. What cannot be decoded is not there, and is counted;
 * does its many-operations in one round trip where the store can; the defaults go one by one.
 
 A backend calls ``super().__init__`` first, and ``super()._after_fork()`` first in its own ``_after_fork``.
 
-**What an outage means.** Reading is a miss. ``set``, ``set_many`` and the filling of ``get_or_set`` do without.
-``delete``, ``clear``, ``invalidate_tags``, ``add``, ``incr``, ``touch`` and ``lock`` raise: who calls them relies
-on what they do.
+**What an outage means.** Reading is a miss. ``set``, ``set_many`` and the filling of ``get_or_set`` do
+without. ``delete``, ``clear``, ``invalidate_tags``, ``add``, ``incr``, ``touch`` and ``lock`` raise: who calls
+them relies on what they do.
 
 **What happens meanwhile.** A value that is being made or fetched while its key is set, deleted, cleared or
-invalidated is not written any more: every change calls ``self.pending.overtake(key)`` before it, every delayed
-write goes through :meth:`CacheBackend._write_pending`.
+invalidated is not written any more: every change calls ``self.pending.overtake(key)`` before it, every
+delayed write goes through :meth:`CacheBackend._write_pending`.
 """
 
 from __future__ import annotations
@@ -53,21 +53,16 @@ T = TypeVar("T")
 class Counters:
     """The events that a cache counts itself; see :class:`CacheStats`."""
 
-    __slots__ = (
-        "errors",
-        "evictions",
-        "expirations",
-        "hits",
-        "load_failures",
-        "loads",
-        "misses",
-        "stale_served",
-        "undecodable",
-    )
-
     def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
+        self.hits = 0
+        self.misses = 0
+        self.loads = 0
+        self.load_failures = 0
+        self.stale_served = 0
+        self.errors = 0
+        self.undecodable = 0
+        self.evictions = 0
+        self.expirations = 0
 
 
 class CacheBackend(ABC):
@@ -106,7 +101,7 @@ class CacheBackend(ABC):
         self._loader = Loader(self)
         on_fork(self._after_fork)
 
-    # -- the primitives ------------------------------------------------------------------------------------------
+    # -- the primitives --
 
     @abstractmethod
     def _read(self, key: str) -> Entry | None:
@@ -140,7 +135,7 @@ class CacheBackend(ABC):
 
     @abstractmethod
     def _add(self, key: str, entry: Entry) -> bool:
-        """Store an entry if the key has none that is still fresh, in one step; return whether it was stored."""
+        """Store an entry if the key has no fresh one, in one step; return whether it was stored."""
 
     @abstractmethod
     def _remove(self, key: str) -> bool:
@@ -152,7 +147,9 @@ class CacheBackend(ABC):
 
     @abstractmethod
     def _increment(self, key: str, delta: int, initial: Entry) -> int:
-        """Add to an integer in one step and return the sum; without a fresh entry, add to ``initial`` and store it.
+        """Add to an integer in one step and return the sum.
+
+        Without a fresh entry, add to the value of ``initial``, and store the sum with its moments.
 
         Raises:
             CacheValueError: what is there is not an integer.
@@ -189,7 +186,7 @@ class CacheBackend(ABC):
     def _close(self) -> None:
         """Give up what the backend holds; called once."""
 
-    # -- reading -------------------------------------------------------------------------------------------------
+    # -- reading --
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the fresh value of a key, or the default.
@@ -207,7 +204,7 @@ class CacheBackend(ABC):
         return entry.value
 
     def get_entry(self, key: str) -> Entry | None:
-        """Return the entry of a key with all that is known of it, fresh or stale, or ``None``; counts nothing."""
+        """Return the entry of a key, fresh or stale, or ``None``; this counts as no lookup."""
         try:
             entry = self._read(key)
             if entry is None or (entry.tags and not self._current(entry.tags)):
@@ -246,10 +243,10 @@ class CacheBackend(ABC):
         tags: Iterable[str] = (),
         options: CacheOptions | None = None,
     ) -> T:
-        """Return the fresh value of a key, or make it: one call of a factory per key in this process at a time.
+        """Return the fresh value of a key, or make it: in one thread of this process at a time.
 
         Threads that ask meanwhile share the outcome, value or error. A factory that asks for its own key, or
-        for one whose factory waits for its own, is not made to wait for itself: the inner call runs its factory.
+        for one whose factory waits for its own, does not wait for itself: the inner call runs its factory.
         With a ``soft_timeout`` or ``hard_timeout`` the factory runs on a background thread.
 
         Args:
@@ -282,7 +279,7 @@ class CacheBackend(ABC):
         """
         return self._loader.refresh(key, factory, ttl, tuple(tags), options)
 
-    # -- writing -------------------------------------------------------------------------------------------------
+    # -- writing --
 
     def set(self, key: str, value: Any, ttl: Duration | None = None, *, tags: Iterable[str] = ()) -> None:
         """Store a value. While the store does not answer this does nothing but count an error.
@@ -357,7 +354,7 @@ class CacheBackend(ABC):
         entry = self.entry(None, ttl)
         return self._touch(key, entry.fresh_until, entry.stale_until)
 
-    # -- removing ------------------------------------------------------------------------------------------------
+    # -- removing --
 
     def delete(self, key: str) -> bool:
         """Remove a value; return whether there was one, fresh or not.
@@ -397,7 +394,7 @@ class CacheBackend(ABC):
         self.pending.overtake_all()
         self._clear()
 
-    # -- the rest ------------------------------------------------------------------------------------------------
+    # -- the rest --
 
     def lock(self, key: str, ttl: Duration = 30.0, *, timeout: Duration | None = None) -> CacheLock:
         """Return a lock that all users of the store share; use it as a context manager.
@@ -414,8 +411,7 @@ class CacheBackend(ABC):
 
     def stats(self) -> CacheStats:
         """Return what happened so far."""
-        counted = {name: getattr(self.counters, name) for name in Counters.__slots__}
-        return CacheStats(name=self.name, **counted)
+        return CacheStats(name=self.name, **vars(self.counters))
 
     def close(self) -> None:
         """Finish the work in the background, then give up what the cache holds. Calling again does nothing.

@@ -25,7 +25,7 @@ class Entry:
         fresh_until: the moment from which it is not fresh; ``NEVER`` when it does not expire.
         stale_until: the moment from which it must not even be served stale; at least ``fresh_until``.
         refresh_at: the moment from which a hit starts a refresh in the background (``eager``).
-        tags: the tags with their generations; the entry is void as soon as one of them has another generation.
+        tags: the tags with their generations; the entry is void once one of them has another generation.
         etag: what the factory needs to ask its source whether the value has changed; ``None``: nothing.
     """
 

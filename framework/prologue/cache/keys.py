@@ -55,7 +55,7 @@ class KeyEncoder:
         return b"%b#%b" % (prefix, blake2b(raw, digest_size=_DIGEST_SIZE).hexdigest().encode())
 
     def reserved(self, name: str) -> bytes:
-        """Return the bytes for something of the cache's own, such as ``"generation"``, that no key can equal."""
+        """Return the bytes for something of the cache's own, such as ``"generation"``; no key equals them."""
         raw = name.encode("utf-8", "surrogatepass")
         if _PLAIN.fullmatch(raw) and len(self._prefix) + 1 + len(raw) <= self._limit:
             return b"%b@%b" % (self._prefix, raw)

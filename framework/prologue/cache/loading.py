@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from prologue.cache.base import CacheBackend
@@ -45,7 +45,7 @@ class Loader:
         ttl: Duration | None,
         tags: tuple[str, ...],
         options: CacheOptions | None,
-    ) -> Any:
+    ) -> T:
         """Make the value of a key."""
         raise NotImplementedError
 

@@ -21,8 +21,8 @@ _LONGEST_PAUSE = 0.1
 class CacheLock:
     """A lock with an end: whoever holds it longer than its ttl has lost it, and another may hold it.
 
-    What must not be done twice is therefore done with the :attr:`fence`: the receiver refuses a number that is
-    smaller than one it has seen. One object is for one thread, for one time.
+    What must not be done twice is therefore done with the :attr:`fence`: the receiver refuses a number that
+    is smaller than one it has seen. One object is for one thread, for one time.
 
     Attributes:
         name: what is locked.
@@ -65,7 +65,7 @@ class CacheLock:
             waited = time.monotonic() - started
             if self._timeout is not None and waited >= self._timeout:
                 raise CacheTimeoutError(
-                    f"lock {self.name!r} of cache {self._cache.name!r} is held by another: waited {waited:.2f} s"
+                    f"lock {self.name!r} of cache {self._cache.name!r} is held elsewhere: waited {waited:.2f} s"
                 )
             rest = _LONGEST_PAUSE if self._timeout is None else self._timeout - waited
             time.sleep(min(pause * random.uniform(0.5, 1), rest))

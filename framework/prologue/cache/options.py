@@ -52,7 +52,7 @@ class CacheOptions:
             factory goes on in the background. Default ``None``: no limit.
         eager: the part of the ttl, between 0 and 1, after which a hit starts a refresh in the background.
             Default ``None``: never.
-        negative_ttl: the ttl of a value ``None`` that a factory returned. Default ``None``: the same as others.
+        negative_ttl: the ttl of a value ``None`` that a factory returned. Default ``None``: as others.
         lease: seconds for which one process holds the right to run the factory of a key, by a lock in the
             shared store; the others wait for its value that long. Default 0: each process makes its own.
 

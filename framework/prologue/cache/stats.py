@@ -11,7 +11,7 @@ __all__ = ["CacheStats"]
 class CacheStats:
     """What a cache did in this process since it was made; after a fork the child counts anew.
 
-    The counters are kept without a lock: on a free-threaded build of Python simultaneous events may count once.
+    The counters are kept without a lock: on a free-threaded build simultaneous events may count once.
 
     Attributes:
         name: of the cache.
