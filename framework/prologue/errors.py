@@ -176,7 +176,7 @@ class CacheOptionError(CacheError, ValueError):
 
 
 class CacheValueError(CacheError, ValueError):
-    """A value cannot be stored: no codec for its type, too large, not a counter; the message names the key."""
+    """A value cannot be stored: no codec for its type, too large, not a counter."""
 
 
 class CacheTimeoutError(CacheError, TimeoutError):

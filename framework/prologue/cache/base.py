@@ -16,8 +16,8 @@ once: options, tags, single flight, fail-safe, what an outage means. A primitive
 A backend calls ``super().__init__`` first, and ``super()._after_fork()`` first in its own ``_after_fork``.
 
 **What an outage means.** Reading is a miss. ``set``, ``set_many`` and the filling of ``get_or_set`` do
-without. ``delete``, ``clear``, ``invalidate_tags``, ``add``, ``incr``, ``touch`` and ``lock`` raise: who calls
-them relies on what they do.
+without. ``delete``, ``clear``, ``invalidate_tags``, ``add``, ``incr``, ``touch`` and ``lock`` raise: who
+calls them relies on what they do.
 
 **What happens meanwhile.** A value that is being made or fetched while its key is set, deleted, cleared or
 invalidated is not written any more: every change calls ``self.pending.overtake(key)`` before it, every

@@ -65,7 +65,7 @@ class CacheLock:
             waited = time.monotonic() - started
             if self._timeout is not None and waited >= self._timeout:
                 raise CacheTimeoutError(
-                    f"lock {self.name!r} of cache {self._cache.name!r} is held elsewhere: waited {waited:.2f} s"
+                    f"lock {self.name!r} of cache {self._cache.name!r} is taken: waited {waited:.2f} s"
                 )
             rest = _LONGEST_PAUSE if self._timeout is None else self._timeout - waited
             time.sleep(min(pause * random.uniform(0.5, 1), rest))
