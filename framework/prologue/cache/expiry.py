@@ -19,9 +19,10 @@ class Expiry:
 
     Attributes:
         next: no bucket is due before this moment.
+        last: the bucket that was last put into, its number, and from and until when what is in it expires.
     """
 
-    __slots__ = ("_buckets", "_last", "_last_from", "_last_number", "_last_until", "_order", "next")
+    __slots__ = ("_buckets", "last", "last_from", "last_number", "last_until", "_order", "next")
 
     def __init__(self) -> None:
         # Invariant: a node that expires is in the one bucket that it names, no bucket is empty, and the
@@ -31,15 +32,15 @@ class Expiry:
         self.next = NEVER
         # PERF: what is stored one after the other mostly expires together: the bucket that was last put into,
         # and the moments that belong to it.
-        self._last: dict[Node, None] = {}
-        self._last_number = 0
-        self._last_from = self._last_until = 0.0
+        self.last: dict[Node, None] = {}
+        self.last_number = 0
+        self.last_from = self.last_until = 0.0
 
     def add(self, node: Node, moment: float) -> None:
         """Take in a node that expires at a moment."""
-        if self._last_from <= moment < self._last_until:
-            node.bucket = self._last_number
-            self._last[node] = None
+        if self.last_from <= moment < self.last_until:
+            node.bucket = self.last_number
+            self.last[node] = None
             return
         number = node.bucket = int(moment * _PER_SECOND) + 1
         bucket = self._buckets.get(number)
@@ -52,8 +53,8 @@ class Expiry:
                 heapq.heappush(self._order, number)
             self.next = self._order[0] / _PER_SECOND
         bucket[node] = None
-        self._last, self._last_number = bucket, number
-        self._last_from, self._last_until = (number - 1) / _PER_SECOND, number / _PER_SECOND
+        self.last, self.last_number = bucket, number
+        self.last_from, self.last_until = (number - 1) / _PER_SECOND, number / _PER_SECOND
 
     def remove(self, node: Node) -> None:
         """Forget a node, wherever it is."""
@@ -64,8 +65,8 @@ class Expiry:
             del bucket[node]
             if not bucket:
                 del self._buckets[number]
-                if number == self._last_number:
-                    self._last_from = self._last_until = 0.0
+                if number == self.last_number:
+                    self.last_from = self.last_until = 0.0
 
     def remove_all(self, nodes: Iterable[Node]) -> None:
         """Forget nodes, wherever they are."""
@@ -100,5 +101,5 @@ class Expiry:
         """Forget every node."""
         self._buckets.clear()
         self._order.clear()
-        self._last_from = self._last_until = 0.0
+        self.last_from = self.last_until = 0.0
         self.next = NEVER

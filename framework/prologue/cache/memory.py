@@ -280,7 +280,12 @@ class InMemoryCache(CacheBackend):
                 node = nodes[key] = Node(key, value, until)
                 new.append(node)
                 if life:
-                    self._expiry.add(node, until)
+                    expiry = self._expiry
+                    if expiry.last_from <= until < expiry.last_until:
+                        node.bucket = expiry.last_number
+                        expiry.last[node] = None
+                    else:
+                        expiry.add(node, until)
             elif node.entry is None:
                 self._update(node, value, until)
             else:

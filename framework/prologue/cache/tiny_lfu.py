@@ -9,7 +9,7 @@ entries come and go:
   last looked at goes on: to the tail of the window, from probation to the protected part, to the tail of
   that.
 * *Frequencies* of residents are on their nodes. A table of small counters keeps those of the keys that left,
-  two counters for each key, of which the smaller counts.
+  by their hash: one large table does as well as the several probes of a sketch, and costs less.
 * *Aging.* When residents were used ten times each on average, all frequencies are halved: those of the table
   at once, those of a node when it is next looked at.
 * *Adaptive window.* The textbook climbs the hill of the hit ratio step by step, blindly. Here the two sides
@@ -31,10 +31,10 @@ __all__ = ["TinyLFU"]
 
 _LARGEST = 7  # a frequency; larger ones adapt more slowly
 _AGE = 10
-_COUNTERS_PER_ENTRY = 16
+_COUNTERS_PER_ENTRY = 32
 _HALVE = bytes(number & ~_LARGEST | (number & _LARGEST) >> 1 for number in range(256))
 _FORGET = bytes(number & _LARGEST for number in range(256))
-_ERA = _LARGEST + 1  # a number of the first table is an era times this, and a frequency
+_ERA = _LARGEST + 1  # a number of the table is an era times this, and a frequency
 _LAST_ERA = 31
 
 _FIRST_WINDOW = 0.01
@@ -53,7 +53,6 @@ class TinyLFU:
         "_capacity",
         "_epoch",
         "_era",
-        "_first",
         "_main_hits",
         "_mask",
         "_misses",
@@ -62,8 +61,8 @@ class TinyLFU:
         "_regrets",
         "_removed",
         "_requests",
-        "_second",
         "_survey",
+        "_table",
         "_turned_away",
         "_window",
         "_window_part",
@@ -79,12 +78,10 @@ class TinyLFU:
         self._probation: deque[Node] = deque()
         self._protected: deque[Node] = deque()
         self._removed = 0
-        # Tables that are indexed by the lower and the upper half of a key's hash.
+        # By the lowest bits of a key's hash: how often keys that left were used, and the era in which the
+        # last of them was turned away.
         self._mask = 255
-        # They hold how often keys were used that have left, and the first the era in which one was turned
-        # away.
-        self._first = bytearray(self._mask + 1)
-        self._second = bytearray(self._mask + 1)
+        self._table = bytearray(self._mask + 1)
         self._era = 2
         self._turned_away = 0  # keys in this era
         self._epoch = 0
@@ -99,7 +96,7 @@ class TinyLFU:
         self._window_size = max(1, int(capacity * self._window_part))
 
     def make_room(self, new: list[Node], count: int) -> list[Node]:
-        self._grow_tables(len(self._window) + len(self._probation) + len(self._protected) + len(new))
+        self._grow_table(len(self._window) + len(self._probation) + len(self._protected) + len(new))
         self._take_in(new)
         victims = self._compete(count)
         for _ in range(min(len(self._window) - self._window_size, len(new) + _FEW)):
@@ -111,16 +108,16 @@ class TinyLFU:
     def _take_in(self, new: list[Node]) -> None:
         self._window.extend(new)
         self._misses += len(new)
-        first, mask, late = self._first, self._mask, (self._era - 1) * _ERA
+        table, mask, late = self._table, self._mask, (self._era - 1) * _ERA
         for node in new:
-            if first[hash(node.key) & mask] >= late:
+            if table[hash(node.key) & mask] >= late:
                 self._regrets += 1
 
     def _compete(self, count: int) -> list[Node]:
         """Choose so many nodes: who comes out of the window competes with who would go from the others."""
         # PERF: one long loop over local names: this is most of what storing a new key costs.
         window, size, mask = self._window, self._window_size, self._mask
-        first, second, era = self._first, self._second, self._era * _ERA
+        table, era = self._table, self._era * _ERA
         victims: list[Node] = []
         turned_away = 0
         rival = None  # the next of the others to leave, its list and its frequency
@@ -145,11 +142,8 @@ class TinyLFU:
                 if node.value is MISSING:
                     self._removed -= 1
                     continue
-            digest = hash(node.key)
-            index, other_index = digest & mask, digest >> 32 & mask
-            number, other = first[index], second[other_index]
-            before = number & _LARGEST
-            frequency = (before if before < other else other) + 1
+            index = hash(node.key) & mask
+            frequency = (table[index] & _LARGEST) + 1
             if node.hits:
                 frequency += node.hits
                 self._requests += node.hits
@@ -164,9 +158,7 @@ class TinyLFU:
                 continue
             turned_away += 1
             victims.append(node)
-            first[index] = era | (before if before > frequency else frequency)
-            if other < frequency:
-                second[other_index] = frequency
+            table[index] = era | frequency
         self._turned_away += turned_away
         if self._turned_away * 2 >= self._capacity * _REMEMBERED:
             self._begin_era()
@@ -180,21 +172,15 @@ class TinyLFU:
 
     def _estimate(self, node: Node) -> int:
         """Return the frequency of a node that is in the window."""
-        digest = hash(node.key)
         self._requests += node.hits
-        before = min(self._first[digest & self._mask] & _LARGEST, self._second[digest >> 32 & self._mask])
-        return min(before + 1 + node.hits, _LARGEST)
+        return min((self._table[hash(node.key) & self._mask] & _LARGEST) + 1 + node.hits, _LARGEST)
 
     def _remember(self, node: Node, frequency: int) -> None:
         """Keep the frequency of a node that leaves."""
-        digest = hash(node.key)
-        index = digest & self._mask
-        number = self._first[index]
+        index = hash(node.key) & self._mask
+        number = self._table[index]
         if number & _LARGEST < frequency:
-            self._first[index] = number & ~_LARGEST | frequency
-        index = digest >> 32 & self._mask
-        if self._second[index] < frequency:
-            self._second[index] = frequency
+            self._table[index] = number & ~_LARGEST | frequency
 
     def _begin_era(self) -> None:
         """Those turned away in this era and the one before it are remembered."""
@@ -202,7 +188,7 @@ class TinyLFU:
         self._era += 1
         if self._era > _LAST_ERA:
             self._era = 2
-            self._first = self._first.translate(_FORGET)
+            self._table = self._table.translate(_FORGET)
 
     def _leave_window(self) -> Node:
         window = self._window
@@ -280,16 +266,13 @@ class TinyLFU:
         if self._requests >= _AGE * self._capacity:
             self._requests = 0
             self._epoch += 1
-            self._first = self._first.translate(_HALVE)
-            self._second = self._second.translate(_HALVE)
+            self._table = self._table.translate(_HALVE)
         self._misses = self._main_hits = self._regrets = 0
         self._survey = [*self._probation, *self._protected]
 
-    def _grow_tables(self, residents: int) -> None:
+    def _grow_table(self, residents: int) -> None:
         while self._mask < min(residents, self._capacity) * _COUNTERS_PER_ENTRY:
-            # Every key finds its numbers again, for the index of each has one more bit.
-            self._first *= 2
-            self._second *= 2
+            self._table *= 2  # every key finds its number again: its index has one more bit
             self._mask = 2 * self._mask + 1
 
     def remove(self, node: Node) -> None:
