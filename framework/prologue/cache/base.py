@@ -406,6 +406,7 @@ class CacheBackend(ABC):
             CacheUnavailableError: the store does not answer, and the values may still be served.
         """
         if tags:
+            self._loader.overtake_all()
             self._invalidate(tags)
 
     def clear(self) -> None:

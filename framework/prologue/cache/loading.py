@@ -62,6 +62,17 @@ class _Call(Generic[T]):
         return NEVER if timeout is None else self.started + seconds(timeout, "timeout")
 
 
+class _Flight(Run[T]):
+    """One run of a factory, by the thread that is given once it runs."""
+
+    __slots__ = ("pending",)
+
+    def __init__(self, name: str, pending: PendingWrite) -> None:
+        super().__init__(name)
+        self.thread = 0
+        self.pending = pending
+
+
 class Loader:
     """The flights of one cache: the factories that run now, one for each key, and who waits for them."""
 
@@ -69,10 +80,11 @@ class Loader:
 
     def __init__(self, cache: CacheBackend) -> None:
         self._cache = cache
-        # Invariant: under the lock, _flights holds the flight of each key until its value is stored or given
-        # up; _ended grows when a flight leaves, so that who looked for a value before looks again.
+        # Invariant: under the lock, _flights holds the flight of each key that may be joined, until its value
+        # is stored or given up; _ended grows when one ends, so that who looked for a value before looks
+        # again.
         self._lock = threading.Lock()
-        self._flights: dict[str, Run[Any]] = {}
+        self._flights: dict[str, _Flight[Any]] = {}
         self._ended = 0
         self._background = Background(cache.name)
 
@@ -140,24 +152,20 @@ class Loader:
         while True:
             if self._cache.closed:
                 raise CacheClosedError(f"cache {self._cache.name!r} is closed: make another one")
-            flight: Run[T] = Run(f"key {call.key!r} of cache {self._cache.name!r}")
-            flight.thread = 0  # of nobody yet
             with self._lock:
-                leader = self._flights.setdefault(call.key, flight)
                 looked_too_early = ended is not None and ended != self._ended
                 ended = None if ended is None else self._ended
-                if leader is flight and looked_too_early:
-                    del self._flights[call.key]
-            if looked_too_early and leader is flight:
+                leader, is_ours = (None, False) if looked_too_early else self._join_or_lead(call)
+            if leader is None:
                 entry = self._look(call)
                 if entry is not None:
                     made: T = entry.value
                     return made
                 continue
             try:
-                in_background = timed and leader is flight and self._start(flight, call)
-                if leader is flight and not in_background:
-                    self._fly(flight, call, in_background=False)
+                in_background = timed and is_ours and self._start(leader, call)
+                if is_ours and not in_background:
+                    self._fly(leader, call, in_background=False)
                 elif circle := self._wait(leader, call):
                     _logger.debug("not waiting: %s", " needs ".join(circle))
                     return call_factory(call.factory, self._context(call, ()))
@@ -177,9 +185,26 @@ class Loader:
                     )
             finally:
                 # A flight holds its error, and the error's traceback this frame.
-                del flight, leader
+                del leader
 
-    def _wait(self, flight: Run[T], call: _Call[T]) -> list[str]:
+    def _join_or_lead(self, call: _Call[T]) -> tuple[_Flight[T], bool]:
+        """Return the flight of a key, and whether it is a new one. Called under the lock.
+
+        Who asks after a change must not get what was made before it: such a flight is left to those it has.
+        """
+        flight: _Flight[T] | None = self._flights.get(call.key)
+        if flight is not None and not flight.pending.overtaken:
+            return flight, False
+        name = f"key {call.key!r} of cache {self._cache.name!r}"
+        flight = self._flights[call.key] = _Flight(name, self._cache.pending.begin(call.key))
+        return flight, True
+
+    def overtake_all(self) -> None:
+        """Let nobody join the flights that there are: a tag was invalidated that may be one of theirs."""
+        with self._lock:
+            self._flights.clear()
+
+    def _wait(self, flight: _Flight[T], call: _Call[T]) -> list[str]:
         """Wait for a flight as long as the call may; return the circle that waiting would close."""
         deadline = call.deadline(call.options.hard_timeout)
         if call.fallback is not None:
@@ -191,24 +216,22 @@ class Loader:
     def _refresh_in_background(self, call: _Call[T], entry: Entry) -> None:
         """Start a flight, unless there is one or all threads are busy: then the next hit tries again."""
         call.stale = entry
-        flight: Run[T] = Run(f"key {call.key!r} of cache {self._cache.name!r}")
-        flight.thread = 0
         with self._lock:
-            if self._flights.setdefault(call.key, flight) is not flight:
-                return
+            flight, is_ours = self._join_or_lead(call)
+        if not is_ours:
+            return
         if not self._start(flight, call):
-            self._end(call.key, flight)
+            self._end(flight)
 
-    def _start(self, flight: Run[T], call: _Call[T]) -> bool:
+    def _start(self, flight: _Flight[T], call: _Call[T]) -> bool:
         return self._background.try_run(partial(self._fly, flight, call, in_background=True))
 
-    def _fly(self, flight: Run[T], call: _Call[T], in_background: bool) -> None:
+    def _fly(self, flight: _Flight[T], call: _Call[T], in_background: bool) -> None:
         """Make the value and store it; leave the outcome with the flight."""
         flight.thread = threading.get_ident()
         wait_graph.enter(flight)
-        pending = self._cache.pending.begin(call.key)
         try:
-            made: T = self._load(call, pending)
+            made: T = self._load(call, flight.pending)
             flight.value = made
             self._cache.counters.loads += 1
         except BaseException as error:
@@ -222,12 +245,13 @@ class Loader:
             self._cache.counters.load_failures += 1
             if call.stale is not None:
                 _logger.warning("%s cannot be made; the old value stays", flight.name, exc_info=error)
-                self._throttle(call, call.stale, pending)
+                self._throttle(call, call.stale, flight.pending)
         finally:
-            self._cache.pending.end(pending)
-            self._end(call.key, flight)
+            self._end(flight)
 
-    def _end(self, key: str, flight: Run[T]) -> None:
+    def _end(self, flight: _Flight[T]) -> None:
+        self._cache.pending.end(flight.pending)
+        key = flight.pending.key
         with self._lock:
             if self._flights.get(key) is flight:
                 del self._flights[key]

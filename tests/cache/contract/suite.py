@@ -328,6 +328,29 @@ class CacheContract(ABC):
 
     @pytest.mark.parametrize(
         "change",
+        [lambda cache: cache.delete("key"), lambda cache: cache.invalidate_tags("tag")],
+        ids=["delete", "invalidate_tags"],
+    )
+    def test_who_asks_after_a_removal_does_not_get_what_was_made_before(
+        self, cache: CacheBackend, change: Callable[[CacheBackend], object]
+    ) -> None:
+        begun, gate = Event(), Event()
+
+        def make() -> str:
+            begun.set()
+            pass_gate(gate)
+            return "old"
+
+        task = Task(lambda: cache.get_or_set("key", make, ttl=60, tags=("tag",)))
+        pass_gate(begun)
+        change(cache)
+        assert cache.get_or_set("key", lambda: "new", ttl=60, tags=("tag",)) == "new"
+        gate.set()
+        assert task.result() == "old"
+        assert cache.get("key") == "new"
+
+    @pytest.mark.parametrize(
+        "change",
         [
             lambda cache: cache.set("key", 2),
             lambda cache: cache.set_many({"key": 2}),
