@@ -190,11 +190,13 @@ class Loader:
     def _join_or_lead(self, call: _Call[T]) -> tuple[_Flight[T], bool]:
         """Return the flight of a key, and whether it is a new one. Called under the lock.
 
-        Who asks after a change must not get what was made before it: such a flight is left to those it has.
+        Who asks after a change must not get what was begun before it: such a flight is left to those it has,
+        and its value is not stored in place of the new one's.
         """
         flight: _Flight[T] | None = self._flights.get(call.key)
         if flight is not None and not flight.pending.overtaken:
             return flight, False
+        self._cache.pending.overtake(call.key)
         name = f"key {call.key!r} of cache {self._cache.name!r}"
         flight = self._flights[call.key] = _Flight(name, self._cache.pending.begin(call.key))
         return flight, True
