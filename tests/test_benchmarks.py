@@ -172,3 +172,23 @@ def test_a_missed_bar_is_an_exit_status_when_it_is_asked_for(
     ]
     assert written["versions"].keys() == {"CPython", "prologue", "msgspec"}
     assert ("MISSED" if figure != 0.5 else "met") in capsys.readouterr().out
+
+
+def test_cache_measures_hits_threads_and_sets(tmp_path: Path) -> None:
+    figures, _ = run("cache.py", tmp_path)
+    hit, threads, store = figures["cases"].values()
+    assert hit.keys() >= {"dict", "functools.lru_cache", "prologue", "prologue, s3-fifo", "prologue, lru"}
+    assert threads.keys() >= {"prologue", "prologue, s3-fifo", "prologue, lru"}
+    assert store.keys() >= {"prologue", "prologue, s3-fifo", "prologue, lru"}
+    assert all(row["median"] > 0 for rows in (hit, threads, store) for row in rows.values())
+
+
+def test_hit_ratio_measures_made_up_requests_and_traces(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text("*\n" + "".join(f"{number}\n" for number in range(30)) * 20, encoding="utf-8")
+    figures, printed = run("hit_ratio.py", tmp_path, "--trace", f"{trace}=20")
+    assert {"multi1", "loop", "sprite", "gli", "cpp"} <= set(figures["missing"])
+    mine = figures["cases"]["trace: 600 requests, room for 20, hit ratio in %"]
+    assert 0 == mine["prologue lru"]["hits"] < mine["prologue w-tinylfu"]["hits"]
+    assert mine["prologue w-tinylfu"]["hits"] <= mine["optimum"]["hits"] < 70
+    assert "zipf 0.9" in printed

@@ -141,7 +141,7 @@ def test_a_reader_waits_half_of_its_time_for_each_replica_and_the_rest_for_the_p
     asked: list[tuple[str, float]] = []
     database = Database()
     for setup in database.setups:
-        setup.pool.__class__ = Slow
+        setup.pool.__class__ = Slow  # type: ignore[assignment]
     with pytest.raises(PoolTimeoutError, match="main"):
         database.pool.get_connection(timeout=8.0, readonly=True)
     assert asked == [("r1", 4.0), ("r2", 2.0), ("main", 2.0)]
@@ -211,14 +211,14 @@ def test_drain_and_close_reach_every_pool() -> None:
 
 def test_close_waits_for_all_pools_together() -> None:
     class Slow(ConnectionPool):
-        def close(self, timeout: float = 5.0) -> None:
+        def close(self, timeout: float = 5.0, force: bool = False) -> None:
             asked.append(timeout)
             database.setups[0].clock.now += 2
 
     asked: list[float] = []
     database = Database()
     for setup in database.setups:
-        setup.pool.__class__ = Slow
+        setup.pool.__class__ = Slow  # type: ignore[assignment]
     database.pool.close(timeout=3)
     assert asked == [3, 1, 0]
 
