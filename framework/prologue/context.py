@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from werkzeug.datastructures import MultiDict
 
     from prologue.app import App
+    from prologue.http_cache.controls import CacheControls
     from prologue.request import Request, UploadFile
     from prologue.routing import Route
 
@@ -410,6 +411,13 @@ class Context(msgspec.Struct, eq=False):
     @session.setter
     def session(self, session: Any) -> None:
         self._session = session
+
+    @property
+    def cache(self) -> CacheControls:
+        """How the answer may be cached: ``ctx.cache.control(public=True, max_age=60)``, ``ctx.cache.tag("users")``."""
+        from prologue.http_cache.controls import CacheControls
+
+        return CacheControls(self)
 
     @property
     def request_id(self) -> str:

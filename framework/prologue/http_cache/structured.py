@@ -1,0 +1,59 @@
+"""The fields that are Structured Fields: targeted Cache-Control, groups, No-Vary-Search (RFC 9651)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from http_sf import StructuredFieldError, Token, parse
+
+from prologue.http_cache.directives import Directives, from_members, parse_directives
+from prologue.http_cache.fields import Fields
+
+__all__ = ["OWN_FIELD", "TARGETED", "directives_of", "parse_groups", "parse_no_vary_search"]
+
+#: The targeted field of this cache alone: it is obeyed and not passed on.
+OWN_FIELD = "prologue-cache-control"
+
+#: The targeted fields that count, the nearest target first (RFC 9213 section 2.2).
+TARGETED = (OWN_FIELD, "cdn-cache-control")
+
+
+def directives_of(fields: Fields) -> tuple[Directives, bool]:
+    """Return the directives of a response that count here, and whether they come from a targeted field.
+
+    The first targeted field that is there, is not empty and can be parsed counts alone, instead of Cache-Control
+    and Expires (RFC 9213 section 2.2).
+    """
+    for name in TARGETED:
+        members = _parse(fields.get(name, ()), "dictionary")
+        if members:
+            return from_members(members), True
+    return parse_directives(fields.get("cache-control", ())), False
+
+
+def parse_groups(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the group names of ``Cache-Groups`` or ``Cache-Group-Invalidation`` (RFC 9875 sections 2 and 3).
+
+    Members that are no strings are left out; a field that cannot be parsed names no group.
+    """
+    members = _parse(values, "list") or ()
+    names = (value for value, _ in members)
+    return tuple(dict.fromkeys(name for name in names if isinstance(name, str) and not isinstance(name, Token)))
+
+
+def parse_no_vary_search(values: Iterable[str]) -> dict[str, Any]:
+    """Return the members of a No-Vary-Search field by name; none of them when it cannot be parsed."""
+    members = _parse(values, "dictionary") or {}
+    return {name: value for name, (value, _) in members.items()}
+
+
+def _parse(values: Iterable[str], kind: str) -> Any:
+    """Return what a field holds; None when it is not there or cannot be parsed."""
+    text = ", ".join(values)
+    if not text:
+        return None
+    try:
+        return parse(text.encode("latin-1", "replace"), tltype=kind)
+    except StructuredFieldError:
+        return None
