@@ -414,7 +414,7 @@ class Context(msgspec.Struct, eq=False):
 
     @property
     def cache(self) -> CacheControls:
-        """How the answer may be cached: ``ctx.cache.control(public=True, max_age=60)``, ``ctx.cache.tag("users")``."""
+        """How the answer may be cached: ``ctx.cache.control(max_age=60)``, ``ctx.cache.tag("users")``."""
         from prologue.http_cache.controls import CacheControls
 
         return CacheControls(self)

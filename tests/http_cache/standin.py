@@ -15,7 +15,9 @@ class InMemoryCache:
 
     def get(self, key: str, default: Any = None) -> Any:
         value, tags = self.values.get(key, (default, {}))
-        return value if all(self.generations.get(tag, -1) == number for tag, number in tags.items()) else default
+        return (
+            value if all(self.generations.get(tag, -1) == number for tag, number in tags.items()) else default
+        )
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         return {key: self.values[key][0] for key in keys if key in self.values}
@@ -23,7 +25,9 @@ class InMemoryCache:
     def set(self, key: str, value: Any, ttl: float | None = None, *, tags: Iterable[str] = ()) -> None:
         self.values[key] = value, {tag: self.generations.get(tag, -1) for tag in tags}
 
-    def set_many(self, values: Mapping[str, Any], ttl: float | None = None, *, tags: Iterable[str] = ()) -> None:
+    def set_many(
+        self, values: Mapping[str, Any], ttl: float | None = None, *, tags: Iterable[str] = ()
+    ) -> None:
         for key, value in values.items():
             self.set(key, value, ttl, tags=tags)
 

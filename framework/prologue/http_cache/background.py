@@ -24,7 +24,8 @@ class Refresher:
     __slots__ = ("__weakref__", "_closed", "_limit", "_lock", "_running")
 
     def __init__(self, limit: int = 4) -> None:
-        # Invariant: _running has the thread of each key whose refresh has not ended; none is added once closed.
+        # Invariant: _running has the thread of each key whose refresh has not ended; none is added once
+        # closed.
         self._lock = threading.Lock()
         self._running: dict[Hashable, threading.Thread] = {}
         self._closed = False
@@ -32,7 +33,7 @@ class Refresher:
         on_fork(self._after_fork)
 
     def start(self, key: Hashable, refresh: Callable[[], object]) -> bool:
-        """Run a refresh, unless one of its key runs, all threads are busy, or this is closed; return whether."""
+        """Run a refresh unless one of its key runs, no thread is free, or this is closed; return whether."""
 
         def run() -> None:
             try:

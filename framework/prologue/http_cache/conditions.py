@@ -1,4 +1,4 @@
-"""Entity tags and the conditions that a cache answers (RFC 9110 sections 8.8 and 13, RFC 9111 section 4.3.2)."""
+"""Entity tags, and the conditions that a cache answers (RFC 9110 sections 8.8 and 13)."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ def is_strong(etag: str) -> bool:
 
 
 def not_modified(environ: Mapping[str, Any], etag: str, last_modified: str, date: str) -> bool:
-    """Return whether a GET or HEAD with conditions is answered with 304 (RFC 9110 sections 13.1.2 and 13.1.3).
+    """Return whether a GET or HEAD with conditions is answered with 304 (RFC 9110 sections 13.1.2 and
+    13.1.3).
 
-    ``If-None-Match`` compares weakly, and where it is there ``If-Modified-Since`` is not looked at. A date that is
-    no HTTP date is ignored. Without ``Last-Modified`` the ``Date`` stands for it.
+    ``If-None-Match`` compares weakly, and where it is there ``If-Modified-Since`` is not looked at. A date
+    that is no HTTP date is ignored. Without ``Last-Modified`` the ``Date`` stands for it.
 
     Args:
         environ: the request.
@@ -67,8 +68,8 @@ def not_modified(environ: Mapping[str, Any], etag: str, last_modified: str, date
 def range_applies(environ: Mapping[str, Any], etag: str, last_modified: str, date: str) -> bool:
     """Return whether ``If-Range``, if it is there, lets ``Range`` be answered (RFC 9110 section 13.1.5).
 
-    An entity tag compares strongly. A date must be exactly that of ``Last-Modified``, and that a strong validator:
-    a second before ``Date`` (section 8.8.2.2).
+    An entity tag compares strongly. A date must be exactly that of ``Last-Modified``, and that a strong
+    validator: a second before ``Date`` (section 8.8.2.2).
     """
     wanted = environ.get("HTTP_IF_RANGE")
     if wanted is None:

@@ -24,8 +24,8 @@ def format_directives(**directives: Any) -> str:
     """Return a Cache-Control value: ``format_directives(public=True, max_age=60)``.
 
     Args:
-        directives: the names of RFC 9111 and RFC 5861 with underscores: a flag is True, a number of seconds an int;
-            False and None leave a directive out.
+        directives: the names of RFC 9111 and RFC 5861 with underscores: a flag is True, a number of seconds
+            an int; False and None leave a directive out.
 
     Raises:
         HeaderError: a name is unknown, a value is of the wrong type, or they contradict each other.
@@ -41,7 +41,9 @@ def format_directives(**directives: Any) -> str:
             wanted = "True or False" if name in _FLAGS else "seconds, an int of 0 or more"
             raise HeaderError(f"Cache-Control: {name} is {wanted}, not {value!r}")
         else:
-            raise HeaderError(f"Cache-Control has no {name!r}; there are {', '.join(sorted(_FLAGS + _SECONDS))}")
+            raise HeaderError(
+                f"Cache-Control has no {name!r}; there are {', '.join(sorted(_FLAGS + _SECONDS))}"
+            )
     if directives.get("public") and (directives.get("private") or directives.get("no_store")):
         raise HeaderError("Cache-Control: public contradicts private and no_store; leave one out")
     if not parts:
@@ -49,7 +51,9 @@ def format_directives(**directives: Any) -> str:
     return ", ".join(parts)
 
 
-def cache_control(*, tags: Iterable[str] = (), vary: Iterable[str] = (), **directives: Any) -> Callable[[Handler], Handler]:
+def cache_control(
+    *, tags: Iterable[str] = (), vary: Iterable[str] = (), **directives: Any
+) -> Callable[[Handler], Handler]:
     """Say how the answers of a handler may be cached: ``@cache_control(public=True, max_age=60)``.
 
     It applies to answers with a status below 400 that do not say it themselves.

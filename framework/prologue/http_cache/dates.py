@@ -17,8 +17,12 @@ _MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
 _TIME = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _FORMS = (
     re.compile(f"(?P<name>{'|'.join(_DAYS)}), (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT"),
-    re.compile(f"(?P<name>{'|'.join(_LONG_DAYS)}), (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT"),
-    re.compile(f"(?P<name>{'|'.join(_DAYS)}) {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})"),
+    re.compile(
+        f"(?P<name>{'|'.join(_LONG_DAYS)}), (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT"
+    ),
+    re.compile(
+        f"(?P<name>{'|'.join(_DAYS)}) {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})"
+    ),
 )
 
 
@@ -26,8 +30,8 @@ def parse_date(text: str, now: float | None = None) -> int | None:
     """Return the seconds since 1970 of an HTTP date; None when it is none.
 
     Args:
-        text: IMF-fixdate, or the obsolete forms of RFC 850 and asctime. The day of the week must be right, but
-            for a year of two digits, which can mean another century.
+        text: IMF-fixdate, or the obsolete forms of RFC 850 and asctime. The day of the week must be right,
+            but for a year of two digits, which can mean another century.
         now: seconds since 1970, for a year of two digits: it is at most 50 years ahead. Default the present.
     """
     for form in _FORMS:

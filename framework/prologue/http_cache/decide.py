@@ -31,7 +31,7 @@ class Action(Enum):
 
 
 class Decision(NamedTuple):
-    """What to do, with which stored response, how old it is, and why, in the words of RFC 9211 section 2.2."""
+    """What to do, with which stored response, how old it is, and why (in the words of RFC 9211)."""
 
     action: Action
     stored: Stored | None = None
@@ -119,7 +119,7 @@ def _judge(stored: Stored, age: float, asked: Directives) -> Decision:
     if not stored.never_stale:
         if asked.max_stale is not None and staleness <= asked.max_stale:
             return Decision(Action.HIT, stored, age)
-        if staleness <= stored.stale_while_revalidate:
+        if stored.stale_while_revalidate and staleness <= stored.stale_while_revalidate:
             return Decision(Action.REFRESH, stored, age)
     return Decision(Action.FETCH, stored, age, "stale")
 
@@ -139,7 +139,6 @@ def _may_answer(stored: Stored, environ: Mapping[str, Any], profile: Profile) ->
 
 
 def may_serve_on_error(stored: Stored, age: float) -> bool:
-    """Return whether a stored response may stand for one that failed (RFC 5861 section 4, RFC 9111 section 4.2.4)."""
-    return not stored.never_stale and age - stored.lifetime <= max(
-        stored.stale_if_error, stored.stale_while_revalidate
-    )
+    """Return whether a stored response may stand for one that failed (RFC 5861 section 4)."""
+    limit = max(stored.stale_if_error, stored.stale_while_revalidate)
+    return not stored.never_stale and limit > 0 and age - stored.lifetime <= limit

@@ -70,8 +70,8 @@ def parse_directives(values: Iterable[str]) -> Directives:
 def from_members(members: Mapping[str, tuple[Any, Any]]) -> Directives:
     """Return the directives of a targeted field that was parsed as a dictionary (RFC 9213 section 2.1).
 
-    A member whose value has another type than its directive's argument is not consumed; a flag that is false is
-    absent.
+    A member whose value has another type than its directive's argument is not consumed; a flag that is false
+    is absent.
     """
     pairs: list[tuple[str, str | None]] = []
     for name, (value, _) in members.items():

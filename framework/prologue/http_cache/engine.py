@@ -1,11 +1,11 @@
 """The cache between a request and an application: looks up, asks, stores, and says what it did.
 
-* **Waiting.** Of concurrent misses of one URL and variant one asks; the others wait, a bounded time, and then look again
-  for themselves. Nobody is handed another's response: everybody decides by what is in the store.
-* **Storing.** A response is stored when its body is complete and was closed without an error; a list of bytes is
-  complete at once.
-* **Failing.** A cache that does not answer is a miss. An application that fails is answered for by a stale response
-  where that is allowed; otherwise its error is passed on.
+* **Waiting.** Of concurrent misses of one URL and variant one asks; the others wait, a bounded time, and then
+  look again for themselves. Nobody is handed another's response: everybody decides by what is in the store.
+* **Storing.** A response is stored when its body is complete and was closed without an error; a list of bytes
+  is complete at once.
+* **Failing.** A cache that does not answer is a miss. An application that fails is answered for by a stale
+  response where that is allowed; otherwise its error is passed on.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from prologue.errors import CacheUnavailableError
 from prologue.http_cache.asking import Answer, Ask, Tee, close
 from prologue.http_cache.background import Refresher
 from prologue.http_cache.decide import Action, Decision, decide, may_serve_on_error, why_bypass
-from prologue.http_cache.fields import Headers, fields_of
+from prologue.http_cache.fields import fields_of
 from prologue.http_cache.flights import Flight, Flights, Verdict
 from prologue.http_cache.invalidation import SAFE_METHODS, keys_to_invalidate, tags_to_invalidate
 from prologue.http_cache.key import Target, target_of
 from prologue.http_cache.merge import merge_headers, to_update
 from prologue.http_cache.profile import Profile
-from prologue.http_cache.replies import refusal, reply, status_line, writes_date
+from prologue.http_cache.replies import refusal, reply, writes_date
 from prologue.http_cache.storable import make_stored, why_not_storable
 from prologue.http_cache.store import ResponseStore
 from prologue.http_cache.stored import Stored, Variants
@@ -65,7 +65,17 @@ class Engine:
     Fork safety: a child starts without flights and refreshes.
     """
 
-    __slots__ = ("_detail", "_name", "_wait", "clock", "flights", "max_body_size", "profile", "refresher", "store")
+    __slots__ = (
+        "_detail",
+        "_name",
+        "_wait",
+        "clock",
+        "flights",
+        "max_body_size",
+        "profile",
+        "refresher",
+        "store",
+    )
 
     def __init__(
         self,
@@ -182,8 +192,7 @@ class Engine:
         """Ask the application, or wait for one who does and look again."""
         alone = (
             environ["REQUEST_METHOD"] == "HEAD"
-            or decision.stored is None
-            and (decision.reason == "request" or "HTTP_RANGE" in environ)
+            or (decision.stored is None and (decision.reason == "request" or "HTTP_RANGE" in environ))
             or self.flights.is_uncacheable(target.key)
         )
         end = time.monotonic() + self._wait
@@ -254,7 +263,11 @@ class Engine:
                 close(answer.body)
                 self._land(flight, Verdict.FAILED)
                 return stale
-        if status == 304 and validated is not None and changes.get("HTTP_IF_NONE_MATCH", changes.get("HTTP_IF_MODIFIED_SINCE")):
+        if (
+            status == 304
+            and validated is not None
+            and changes.get("HTTP_IF_NONE_MATCH", changes.get("HTTP_IF_MODIFIED_SINCE"))
+        ):
             close(answer.body)
             fresh = self._freshen(environ, target, variants, validated, answer, requested, received)
             self._land(flight, Verdict.LOOK)
@@ -270,7 +283,7 @@ class Engine:
     def _changes(
         self, environ: Mapping[str, Any], target: Target, decision: Decision
     ) -> Mapping[str, str | None]:
-        """Return what is asked otherwise than the client did, so that the answer can be stored (section 4.3.1)."""
+        """Return what is asked otherwise than the client did, to store the answer (section 4.3.1)."""
         stored = decision.stored
         if environ["REQUEST_METHOD"] != "GET":
             return {}
@@ -303,7 +316,14 @@ class Engine:
             made = None
             if not why_not_storable(environ, stored.status, merged, received, self.profile, answer.personal):
                 made = make_stored(
-                    environ, stored.spelling, stored.status, headers, merged, requested, received, self.profile
+                    environ,
+                    stored.spelling,
+                    stored.status,
+                    headers,
+                    merged,
+                    requested,
+                    received,
+                    self.profile,
                 )
             if made is not None:
                 replaced[stored] = _with_body(made, stored)
@@ -420,8 +440,6 @@ def _with_body(made: Stored, stored: Stored) -> Stored:
 
 
 def _length(fields: Mapping[str, list[str]]) -> int | None:
-    from prologue.http_cache.fields import parse_seconds
-
     values = fields.get("content-length", [])
     return int(values[0]) if len(values) == 1 and values[0].isascii() and values[0].isdigit() else None
 

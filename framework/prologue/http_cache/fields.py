@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-__all__ = ["MAX_SECONDS", "Fields", "Headers", "environ_name", "fields_of", "is_token", "parse_seconds", "split_list"]
+__all__ = [
+    "MAX_SECONDS",
+    "Fields",
+    "Headers",
+    "environ_name",
+    "fields_of",
+    "is_token",
+    "parse_seconds",
+    "split_list",
+]
 
 #: Header fields as WSGI has them, in order.
 Headers = list[tuple[str, str]]

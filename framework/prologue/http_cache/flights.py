@@ -58,7 +58,8 @@ class Flights:
     __slots__ = ("__weakref__", "_limit", "_lock", "_memory", "_running", "_uncacheable")
 
     def __init__(self, memory: float = 120.0, limit: int = 10_000) -> None:
-        # Invariant: _running has the flight of a key from join() until land(); _uncacheable is in order of time.
+        # Invariant: _running has the flight of a key from join() until land(); _uncacheable is in order of
+        # time.
         self._lock = threading.Lock()
         self._running: dict[Hashable, Flight] = {}
         self._uncacheable: dict[str, float] = {}

@@ -16,7 +16,9 @@ _HEURISTIC_FRACTION = 0.1
 _HEURISTIC_LIMIT = 86_400.0
 
 
-def explicit_lifetime(directives: Directives, targeted: bool, fields: Fields, received: float) -> float | None:
+def explicit_lifetime(
+    directives: Directives, targeted: bool, fields: Fields, received: float
+) -> float | None:
     """Return the freshness lifetime that a response states for a shared cache; None without (section 4.2.1).
 
     Args:
@@ -56,8 +58,8 @@ def lifetime(
 def initial_age(fields: Fields, requested: float, received: float) -> float:
     """Return the age that a response has when it is received (section 4.2.3).
 
-    A response without ``Date`` and ``Age`` was made by the application, just now: the time that it took does not
-    count as age.
+    A response without ``Date`` and ``Age`` was made by the application, just now: the time that it took does
+    not count as age.
 
     Args:
         fields: of the response.

@@ -20,8 +20,8 @@ SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 def keys_to_invalidate(environ: Mapping[str, Any], status: int, fields: Fields) -> list[str]:
     """Return the keys of the URLs that a response to an unsafe request makes invalid.
 
-    Its own, and those of ``Location`` and ``Content-Location`` where they are of the same origin; none when the
-    request failed.
+    Its own, and those of ``Location`` and ``Content-Location`` where they are of the same origin; none when
+    the request failed.
     """
     if environ["REQUEST_METHOD"] in SAFE_METHODS or not 200 <= status < 400:
         return []

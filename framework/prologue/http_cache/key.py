@@ -1,10 +1,10 @@
 """The key: which URL a request means, and how it was spelled (RFC 9111 section 2, RFC 9110 section 4.2.3).
 
 The key holds host, path and query. The host is in lower case and without the port of its scheme; the path is
-decoded, as WSGI has it. All that is left out of it — the scheme, the spelling of host and path, and in a careful cache
-the request fields that are often trusted and never named in Vary — is the *spelling*, and a stored response answers a
-request of the same spelling only. So whatever changes the URL's content clears it for every spelling, and no input
-of this kind can change what another client gets.
+decoded, as WSGI has it. All that is left out of it — the scheme, the spelling of host and path, and in a
+careful cache the request fields that are often trusted and never named in Vary — is the *spelling*, and a
+stored response answers a request of the same spelling only. So whatever changes the URL's content clears it
+for every spelling, and no input of this kind can change what another client gets.
 """
 
 from __future__ import annotations

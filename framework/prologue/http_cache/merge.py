@@ -15,9 +15,9 @@ _KEPT = frozenset(("content-encoding", "content-length", "content-range", "conte
 def to_update(variants: Variants, validated: Stored, fields: Fields) -> tuple[Stored, ...]:
     """Return the stored responses that a 304 updates (section 4.3.4).
 
-    A strong entity tag stands for every stored response that has it; a weak one, or a date, for the one that was
-    validated, if it is the same. One without a validator, the usual answer where only the date was sent, stands for
-    the one that was validated too.
+    A strong entity tag stands for every stored response that has it; a weak one, or a date, for the one that
+    was validated, if it is the same. One without a validator, the usual answer where only the date was sent,
+    stands for the one that was validated too.
 
     Args:
         variants: what is stored for the URL.

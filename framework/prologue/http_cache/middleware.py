@@ -51,14 +51,16 @@ def cache_middleware(
     detail: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> CacheMiddleware:
-    """Return a middleware that answers GET and HEAD from a cache: ``app.use(cache_middleware(cache, ttl=60))``.
+    """Return a middleware that answers GET and HEAD from a cache: ``app.use(cache_middleware(cache,
+    ttl=60))``.
 
     It knows more than :class:`HTTPCache` does: a response for which session or cookies were looked at is not
     stored, whatever it says.
 
     Args:
         cache: where responses are kept: any cache of :mod:`prologue.cache`.
-        ttl: seconds that a GET response with status 200 lives that states no life; default 0: it is not stored.
+        ttl: seconds that a GET response with status 200 lives that states no life; default 0: it is not
+            stored.
         profile: and the rest: as for :class:`HTTPCache`.
 
     Raises:

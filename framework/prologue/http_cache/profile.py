@@ -20,8 +20,8 @@ class Profile:
         careful: nothing that could belong to somebody is stored or reused, and inputs that responses do not
             name in Vary are told apart.
         heuristic: a response without a life gets a tenth of its age (RFC 9111 section 4.2.2).
-        obeys_requests: a request may ask for a younger or an older response (section 5.2.1). Otherwise reloading
-            a page does not reach the application.
+        obeys_requests: a request may ask for a younger or an older response (section 5.2.1). Otherwise
+            reloading a page does not reach the application.
         stale_if_error: seconds after its life that a response that does not say it itself is served when the
             application fails.
         keep: seconds after its life that a response with a validator is kept, to be validated.

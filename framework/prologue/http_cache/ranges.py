@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
+from itertools import pairwise
 
 from prologue.http_cache.fields import split_list
 
@@ -25,8 +26,8 @@ def parse_ranges(value: str, length: int) -> list[Range] | None:
         length: bytes of the body.
 
     Returns:
-        None when the field is to be ignored: another unit, wrong syntax, or a request that costs more than it is
-        worth, with more than 16 ranges or with ranges that overlap (section 14.2).
+        None when the field is to be ignored: another unit, wrong syntax, or a request that costs more than it
+        is worth, with more than 16 ranges or with ranges that overlap (section 14.2).
     """
     unit, equals, specs = value.partition("=")
     if not equals or unit.strip(" \t").lower() != "bytes":
@@ -49,7 +50,7 @@ def parse_ranges(value: str, length: int) -> list[Range] | None:
         if start < min(stop, length):
             ranges.append((start, min(stop, length)))
     ordered = sorted(ranges)
-    if any(this[1] > following[0] for this, following in zip(ordered, ordered[1:], strict=False)):
+    if any(this[1] > following[0] for this, following in pairwise(ordered)):
         return None
     return ranges
 

@@ -1,4 +1,4 @@
-"""Answers from a stored response: whole, 304, a range, the head of it (RFC 9110 sections 13 to 15, RFC 9211)."""
+"""Answers from a stored response: whole, 304, a range, the head of it (RFC 9110 sections 13 to 15)."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def _headers_of_304(headers: Headers, stored: Stored) -> Headers:
     return [(name, value) for name, value in headers if name.lower() in kept]
 
 
-def _range(environ: Mapping[str, Any], stored: Stored, headers: Headers, store: ResponseStore) -> Answer | None:
+def _range(
+    environ: Mapping[str, Any], stored: Stored, headers: Headers, store: ResponseStore
+) -> Answer | None:
     ranges = None
     if range_applies(environ, stored.etag, stored.last_modified, stored.date):
         ranges = parse_ranges(environ["HTTP_RANGE"], stored.length)
@@ -101,5 +103,9 @@ def _range(environ: Mapping[str, Any], stored: Stored, headers: Headers, store: 
 
 def refusal(cache_status: str) -> Answer:
     """Return the answer to a request that wanted a stored response only (RFC 9111 section 5.2.1.7)."""
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0"), ("Cache-Status", cache_status)]
+    headers = [
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Length", "0"),
+        ("Cache-Status", cache_status),
+    ]
     return Answer(status_line(504), headers, [])

@@ -17,7 +17,25 @@ from prologue.http_cache.vary import ANYTHING, parse_vary, selecting_values
 __all__ = ["group_tag", "has_cookies", "make_stored", "why_not_storable"]
 
 #: The statuses whose rules for caches are known (section 3, condition 3): 206 and 304 are not stored here.
-_UNDERSTOOD = HEURISTIC_STATUSES | {302, 303, 307, 400, 401, 403, 406, 409, 411, 415, 422, 429, 451, 500, 502, 503, 504}
+_UNDERSTOOD = HEURISTIC_STATUSES | {
+    302,
+    303,
+    307,
+    400,
+    401,
+    403,
+    406,
+    409,
+    411,
+    415,
+    422,
+    429,
+    451,
+    500,
+    502,
+    503,
+    504,
+}
 
 _NOT_STORED = frozenset(
     (
@@ -137,8 +155,8 @@ def make_stored(
         directives.must_revalidate
         or directives.proxy_revalidate
         or directives.no_cache
-        # Section 5.2.2.10: s-maxage means proxy-revalidate too. Beside RFC 5861's directives it is commonly not
-        # meant so, and the careful profile takes these at their word.
+        # Section 5.2.2.10: s-maxage means proxy-revalidate too. Beside RFC 5861's directives it is commonly
+        # not meant so, and the careful profile takes these at their word.
         or (directives.s_maxage is not None and not permits)
     )
     etag = fields.get("etag", [""])[0]
@@ -179,7 +197,7 @@ def group_tag(environ: Mapping[str, Any], name: str) -> str:
 
 
 def _kept(headers: Headers, fields: Fields, directives: Directives) -> tuple[tuple[str, str], ...]:
-    """Return the fields that are stored (section 3.1), without what only one client or a validation may see."""
+    """Return the fields that are stored (section 3.1), without those of one client or of a validation."""
     unwanted: Iterable[str] = {
         *_NOT_STORED,
         *(name.lower() for name in split_list(fields.get("connection", ()))),

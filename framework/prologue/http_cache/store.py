@@ -1,8 +1,9 @@
 """Where responses are kept: the responses of a URL under its key, their bodies apart, in any cache.
 
-A body is kept under a digest of its key and its content: what the entry of a URL says of a body is always true of the
-body that is found. Whoever invalidates leaves a stamp, and whoever has stored looks for stamps: a response that the
-application began before is removed again. The caches' clocks are compared for that; the hosts' must agree.
+A body is kept under a digest of its key and its content: what the entry of a URL says of a body is always
+true of the body that is found. Whoever invalidates leaves a stamp, and whoever has stored looks for stamps: a
+response that the application began before is removed again. The caches' clocks are compared for that; the
+hosts' must agree.
 """
 
 from __future__ import annotations
@@ -79,14 +80,18 @@ class ResponseStore:
             body: the complete body.
             requested: when the application was asked.
         """
-        digest = blake2b(body, digest_size=24, key=blake2b(target.key.encode("utf-8", "surrogatepass")).digest())
+        digest = blake2b(
+            body, digest_size=24, key=blake2b(target.key.encode("utf-8", "surrogatepass")).digest()
+        )
         stored = msgspec.structs.replace(stored, body=f"http-body:{digest.hexdigest()}", length=len(body))
         try:
             self._cache.set(stored.body, body, ttl=max(1.0, stored.useful(self._clock())))
         except PrologueError as error:
             logger.warning("a response of %d bytes cannot be stored: %s", len(body), error)
             return
-        others = [other for other in self.find(target.key).responses if not other.matches(target.spelling, environ)]
+        others = [
+            other for other in self.find(target.key).responses if not other.matches(target.spelling, environ)
+        ]
         self._write(target.key, [stored, *others], requested)
 
     def replace(self, key: str, replaced: Mapping[Stored, Stored], requested: float) -> None:

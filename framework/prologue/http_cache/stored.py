@@ -60,7 +60,7 @@ class Stored(msgspec.Struct, array_like=True, frozen=True):
     tags: tuple[str, ...] = ()
 
     def current_age(self, now: float) -> float:
-        """Return the age, in seconds (RFC 9111 section 4.2.3). A clock that was set back does not rejuvenate."""
+        """Return the age in seconds (RFC 9111 section 4.2.3). A clock set back does not rejuvenate."""
         resident = now - self.received
         return self.age + resident if resident > 0 else self.age
 

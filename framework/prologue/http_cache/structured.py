@@ -22,8 +22,8 @@ TARGETED = (OWN_FIELD, "cdn-cache-control")
 def directives_of(fields: Fields) -> tuple[Directives, bool]:
     """Return the directives of a response that count here, and whether they come from a targeted field.
 
-    The first targeted field that is there, is not empty and can be parsed counts alone, instead of Cache-Control
-    and Expires (RFC 9213 section 2.2).
+    The first targeted field that is there, is not empty and can be parsed counts alone, instead of
+    Cache-Control and Expires (RFC 9213 section 2.2).
     """
     for name in TARGETED:
         members = _parse(fields.get(name, ()), "dictionary")
@@ -39,7 +39,9 @@ def parse_groups(values: Iterable[str]) -> tuple[str, ...]:
     """
     members = _parse(values, "list") or ()
     names = (value for value, _ in members)
-    return tuple(dict.fromkeys(name for name in names if isinstance(name, str) and not isinstance(name, Token)))
+    return tuple(
+        dict.fromkeys(name for name in names if isinstance(name, str) and not isinstance(name, Token))
+    )
 
 
 def parse_no_vary_search(values: Iterable[str]) -> dict[str, Any]:

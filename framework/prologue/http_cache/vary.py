@@ -20,7 +20,7 @@ _COMMA = re.compile(r"[ \t]*,[ \t]*")
 
 
 def parse_vary(values: Iterable[str]) -> tuple[str, ...]:
-    """Return the field names in lower case, sorted; ``ANYTHING`` when ``*`` is among them, or what is no name."""
+    """Return the field names in lower case, sorted; ``ANYTHING`` where ``*`` is among them, or no name."""
     names = sorted({element.lower() for element in split_list(values)})
     return ANYTHING if "*" in names or not all(map(is_token, names)) else tuple(names)
 

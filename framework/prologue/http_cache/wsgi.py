@@ -56,16 +56,16 @@ class HTTPCache(Purging):
         application: any WSGI callable.
         cache: where responses are kept: any cache of :mod:`prologue.cache`.
         profile: ``safe`` (default), or ``rfc9111``: exactly what the RFC lets a shared cache do.
-        ttl: seconds that a GET response with status 200 lives that states no life; default 0: it is not stored.
-            For ``safe`` only.
+        ttl: seconds that a GET response with status 200 lives that states no life; default 0: it is not
+            stored. For ``safe`` only.
         stale_if_error: seconds after its life that a response is served when the application fails, where it
             does not say it itself and does not forbid it; default 0.
         keep: seconds after its life that a response with a validator is kept to be validated; default 600.
         ignored_cookies: names of cookies that no response depends on, such as those of statistics.
         max_body_size: bytes of the largest body that is stored; default 1 MiB.
         coalesce_timeout: seconds that a request waits for another that asks for the same; default 5.
-        purge_token: switches ``PURGE`` on for requests with ``Authorization: Bearer`` and this secret; default
-            "": off, the application gets them.
+        purge_token: switches ``PURGE`` on for requests with ``Authorization: Bearer`` and this secret;
+            default "": off, the application gets them.
         name: of this cache in ``Cache-Status``; a token.
         detail: whether ``Cache-Status`` has the key, and why a response was not stored; not for production.
         clock: the wall clock.
