@@ -136,6 +136,16 @@ class Tee:
                 self._end(None)
         return data
 
+    def drain(self) -> Iterable[bytes]:
+        """Read the body to its end, close it and return it; beyond the limit the rest is left to be read."""
+        read = []
+        for chunk in self:
+            read.append(chunk)
+            if self._finish is None:
+                return _Resumed(itertools.chain(read, self), self)
+        self.close()
+        return read
+
     def close(self) -> None:
         """Close the body, then hand it over, if it is complete."""
         try:

@@ -117,8 +117,9 @@ class Engine:
         variants = self.store.find(target.key)
         now = self.clock()
         decision = decide(environ, variants, target.spelling, now, profile)
-        if REFRESH in environ:
-            if environ[REFRESH] is self:
+        refreshing: object = environ.get(REFRESH)
+        if refreshing is not None:
+            if refreshing is self:
                 return self._fetch(environ, ask, target, variants, decision, None)
         elif decision.action is not Action.FETCH:
             answer = self._reply(environ, target, decision, application)
@@ -263,11 +264,8 @@ class Engine:
                 close(answer.body)
                 self._land(flight, Verdict.FAILED)
                 return stale
-        if (
-            status == 304
-            and validated is not None
-            and changes.get("HTTP_IF_NONE_MATCH", changes.get("HTTP_IF_MODIFIED_SINCE"))
-        ):
+        asked = changes.get("HTTP_IF_NONE_MATCH") or changes.get("HTTP_IF_MODIFIED_SINCE")
+        if status == 304 and validated is not None and asked:
             close(answer.body)
             fresh = self._freshen(environ, target, variants, validated, answer, requested, received)
             self._land(flight, Verdict.LOOK)
@@ -278,7 +276,7 @@ class Engine:
             # The body went while it was validated: an error that the client can try again after.
             self.store.remove(target.key, fresh)
             return refusal(said)
-        return self._store(environ, target, decision, answer, flight, requested, received, bool(changes))
+        return self._store(environ, target, decision, answer, flight, requested, received)
 
     def _changes(
         self, environ: Mapping[str, Any], target: Target, decision: Decision
@@ -344,7 +342,6 @@ class Engine:
         flight: Flight | None,
         requested: float,
         received: float,
-        changed: bool,
     ) -> Answer:
         """Pass a response on, and store it on the way where it may be."""
         status = int(answer.status[:3])
@@ -381,12 +378,10 @@ class Engine:
             tee = None
         else:
             body = tee = Tee(body, self.max_body_size, length, finish)
-        if changed and not _WHOLE.keys().isdisjoint(environ):
+        if status == 200 and not _WHOLE.keys().isdisjoint(environ):
             # The client's own conditions are answered from what was stored just now.
             if tee is not None:
-                drained = list(tee)
-                tee.close()
-                body = drained
+                body = tee.drain()
             latest = self.store.find(target.key).choose(target.spelling, environ)
             if latest is not None and latest.received == received:
                 made = reply(environ, latest, latest.age, f"{said}; stored", self.store)

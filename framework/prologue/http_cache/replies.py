@@ -17,6 +17,8 @@ __all__ = ["refusal", "reply", "status_line", "writes_date"]
 
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
+_EMPTY = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0")]
+
 #: What a 304 repeats of a stored response (RFC 9110 section 15.4.5).
 _IN_304 = frozenset(("cache-control", "cdn-cache-control", "content-location", "etag", "expires", "vary"))
 
@@ -80,7 +82,7 @@ def _range(
         ranges = parse_ranges(environ["HTTP_RANGE"], stored.length)
     if ranges is not None and not ranges:
         fields = [(name, value) for name, value in headers if name.lower() in ("age", "cache-status", "date")]
-        fields += [("Content-Range", f"bytes */{stored.length}"), ("Content-Length", "0")]
+        fields += [("Content-Range", f"bytes */{stored.length}"), *_EMPTY]
         return Answer(status_line(416), fields, [])
     body = store.body(stored)
     if body is None:

@@ -109,7 +109,8 @@ def why_not_storable(
         if reason:
             return reason
     if explicit_lifetime(directives, targeted, fields, received) is None:
-        default = profile.ttl and status == 200
+        # What is validated before every use needs no life.
+        default = (profile.ttl or directives.no_cache) and status == 200
         heuristic = profile.heuristic and (status in HEURISTIC_STATUSES or directives.public)
         if not default and not heuristic:
             return "no freshness is stated"
