@@ -278,6 +278,19 @@ class Context(msgspec.Struct, eq=False):
         """Replace the whole response."""
         self.response = Response(body, status, headers, content_type)
 
+    def set_checked_response(
+        self, status: int, headers: list[tuple[str, str]], body: list[bytes] | Iterable[bytes]
+    ) -> None:
+        """Replace the whole response by one that was checked before: what a cache kept, or passes on.
+
+        Args:
+            status: of the response.
+            headers: the fields; the response takes the list over.
+            body: a list is the whole body, any other iterable is streamed.
+        """
+        self._response = Response.unchecked(status, headers, body)
+        self._result = None
+
     def abort_exit(self, status: int = 401, body: str = "", headers: Iterable[tuple[str, str]] = ()) -> None:
         """End the request here with a status.
 

@@ -99,10 +99,8 @@ def target_of(environ: Mapping[str, Any], careful: bool) -> Target:
     raw = environ.get("RAW_URI") or environ.get("REQUEST_URI")
     if raw is not None and raw != path and raw != f"{path}?{query}":
         spelling = f"{spelling} {raw}"
-    if careful:
-        forwarded = FORWARDED & environ.keys()
-        if forwarded:
-            said = [f"{name}={environ[name]}" for name in sorted(forwarded)]
-            # repr, so that no value can look like two.
-            spelling = f"{spelling} {said!r}"
+    if careful and not environ.keys().isdisjoint(FORWARDED):
+        said = [(name, environ[name]) for name in sorted(FORWARDED & environ.keys())]
+        # repr, so that no value can look like two.
+        spelling = f"{spelling} {said!r}"
     return Target(key_of(scheme, host, path, query), spelling)

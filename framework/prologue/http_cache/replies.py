@@ -51,12 +51,12 @@ def reply(
     """
     status = stored.status
     head = environ["REQUEST_METHOD"] == "HEAD"
-    # A 204 has no content and no length (RFC 9110 section 8.6).
-    length = [] if status == 204 else [("Content-Length", f"{stored.length}")]
-    headers = [*stored.headers, *length, ("Age", f"{int(age)}"), ("Cache-Status", cache_status)]
+    headers = [*stored.headers, ("Age", f"{int(age)}"), ("Cache-Status", cache_status)]
     if not writes_date(environ):
         headers.append(("Date", stored.date))
-    if status == 200 and not _CONDITIONAL.isdisjoint(environ):
+    if status != 204:  # it has no content and no length (RFC 9110 section 8.6)
+        headers.append(("Content-Length", f"{stored.length}"))
+    if status == 200 and not environ.keys().isdisjoint(_CONDITIONAL):
         if not_modified(environ, stored.etag, stored.last_modified, stored.date):
             return Answer(status_line(304), _headers_of_304(headers, stored), [])
         if "HTTP_RANGE" in environ and not head:
