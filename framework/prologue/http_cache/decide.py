@@ -84,6 +84,8 @@ def decide(
             return Decision(Action.REFUSE)
         return Decision(Action.FETCH, reason="vary-miss" if variants.responses else "uri-miss")
     age = stored.current_age(now)
+    if not unusual and age < stored.lifetime and not stored.validate:
+        return Decision(Action.HIT, stored, age)  # PERF: what `_judge` would say, 0.4 µs sooner
     if unusual and profile.careful and not _may_answer(stored, environ, profile):
         return Decision(Action.REFUSE) if asked.only_if_cached else Decision(Action.FETCH, reason="request")
     decision = _judge(stored, age, asked if profile.obeys_requests else _NOTHING)
