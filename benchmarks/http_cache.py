@@ -1,9 +1,9 @@
 """Measure what an HTTP cache costs a request inside the process: a hit, a miss, a validation; and its memory.
 
-Ours, as a middleware and around a WSGI application, beside Django's cache middleware and Flask-Caching, and beside
-each framework's handler without a cache. The body is 1 kB; every cache is in memory. A hit is a GET that the
-cache answers; a miss is one that it has to ask the handler for, and stores; a validation is a GET with
-``If-None-Match`` that is answered with 304, by the cache where it can do that.
+Ours, as a middleware and around a WSGI application, beside Django's cache middleware and Flask-Caching, and
+beside each framework's handler without a cache. The body is 1 kB; every cache is in memory. A hit is a GET
+that the cache answers; a miss is one that it has to ask the handler for, and stores; a validation is a GET
+with ``If-None-Match`` that is answered with 304, by the cache where it can do that.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from dispatch import Headers, environ_of
 from dispatch import Case as Request
+from dispatch import Headers, environ_of
 from measure import Report, clock, interleave, read_options
 
 if TYPE_CHECKING:
@@ -67,7 +67,11 @@ def prologue_around() -> WSGIApplication:
     from prologue.cache.memory import InMemoryCache
     from prologue.http_cache import HTTPCache
 
-    headers = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(BODY))), ("ETag", ETAG)]
+    headers = [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Length", str(len(BODY))),
+        ("ETag", ETAG),
+    ]
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", headers)
@@ -89,14 +93,23 @@ def django_cached() -> Any:
     if not settings.configured:
         import django
 
-        middlewares = ("cache.UpdateCacheMiddleware", "http.ConditionalGetMiddleware", "cache.FetchFromCacheMiddleware")
+        middlewares = (
+            "cache.UpdateCacheMiddleware",
+            "http.ConditionalGetMiddleware",
+            "cache.FetchFromCacheMiddleware",
+        )
         settings.configure(
             DEBUG=False,
             ALLOWED_HOSTS=["*"],
             ROOT_URLCONF=(path("", view),),
             USE_I18N=False,
             MIDDLEWARE=[f"django.middleware.{name}" for name in middlewares],
-            CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 10_000}}},
+            CACHES={
+                "default": {
+                    "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+                    "OPTIONS": {"MAX_ENTRIES": 10_000},
+                }
+            },
             CACHE_MIDDLEWARE_SECONDS=TTL,
         )
         django.setup()
@@ -109,7 +122,9 @@ def flask_cached() -> WSGIApplication:
     from flask_caching import Cache
 
     app = flask.Flask("benchmark", static_folder=None)
-    cache = Cache(app, config={"CACHE_TYPE": "SimpleCache", "CACHE_THRESHOLD": 10_000, "CACHE_DEFAULT_TIMEOUT": TTL})
+    cache = Cache(
+        app, config={"CACHE_TYPE": "SimpleCache", "CACHE_THRESHOLD": 10_000, "CACHE_DEFAULT_TIMEOUT": TTL}
+    )
 
     @app.route("/")
     @cache.cached(query_string=True)

@@ -156,3 +156,15 @@ def test_a_missed_bar_is_an_exit_status_when_it_is_asked_for(
     ]
     assert written["versions"].keys() == {"CPython", "prologue", "msgspec"}
     assert ("MISSED" if figure != 0.5 else "met") in capsys.readouterr().out
+
+
+def test_http_cache_measures_hits_misses_validations_and_memory(tmp_path: Path) -> None:
+    figures, printed = run("http_cache.py", tmp_path)
+    assert list(figures["cases"]) == ["hit", "miss", "validation", "memory"]
+    ours = {"prologue, no cache", "prologue, cache_middleware", "prologue, HTTPCache"}
+    for title in ("hit", "miss", "validation"):
+        rows = figures["cases"][title]
+        assert rows.keys() >= {*ours, "django's cache middleware"}
+        assert rows.keys() | set(figures["missing"]) == {*ours, "django's cache middleware", "flask-caching"}
+    assert [bar["limit"] for bar in figures["bars"]] == [6.0, 0.2, 0.2]
+    assert "bytes beside the body of a stored response" in printed

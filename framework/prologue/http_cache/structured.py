@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from http_sf import StructuredFieldError, Token, parse
-
+from prologue.errors import MissingExtraError
 from prologue.http_cache.directives import Directives, from_members, parse_directives
 from prologue.http_cache.fields import Fields
 
@@ -24,8 +23,13 @@ def directives_of(fields: Fields) -> tuple[Directives, bool]:
 
     The first targeted field that is there, is not empty and can be parsed counts alone, instead of
     Cache-Control and Expires (RFC 9213 section 2.2).
+
+    Raises:
+        MissingExtraError: there is a targeted field, and http-sf is not installed.
     """
     for name in TARGETED:
+        if fields.get(name) == ["no-store"]:  # what `ctx.cache.exclude()` says, which needs no parser
+            return Directives(no_store=True), True
         members = _parse(fields.get(name, ()), "dictionary")
         if members:
             return from_members(members), True
@@ -36,12 +40,12 @@ def parse_groups(values: Iterable[str]) -> tuple[str, ...]:
     """Return the group names of ``Cache-Groups`` or ``Cache-Group-Invalidation`` (RFC 9875 sections 2 and 3).
 
     Members that are no strings are left out; a field that cannot be parsed names no group.
+
+    Raises:
+        MissingExtraError: there is such a field, and http-sf is not installed.
     """
     members = _parse(values, "list") or ()
-    names = (value for value, _ in members)
-    return tuple(
-        dict.fromkeys(name for name in names if isinstance(name, str) and not isinstance(name, Token))
-    )
+    return tuple(dict.fromkeys(name for name, _ in members if isinstance(name, str)))
 
 
 def parse_no_vary_search(values: Iterable[str]) -> dict[str, Any]:
@@ -55,6 +59,10 @@ def _parse(values: Iterable[str], kind: str) -> Any:
     text = ", ".join(values)
     if not text:
         return None
+    try:
+        from http_sf import StructuredFieldError, parse
+    except ImportError as error:
+        raise MissingExtraError("a targeted Cache-Control or Cache-Groups", "http-cache") from error
     try:
         return parse(text.encode("latin-1", "replace"), tltype=kind)
     except StructuredFieldError:
