@@ -127,7 +127,7 @@ def flask_cached() -> WSGIApplication:
     )
 
     @app.route("/")
-    @cache.cached(query_string=True)
+    @cache.cached(query_string=True)  # type: ignore[untyped-decorator]
     def view() -> Any:
         response = flask.make_response(BODY)
         response.headers["ETag"] = ETAG

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prologue.errors import MissingExtraError
 from prologue.http_cache.directives import Directives
 from prologue.http_cache.structured import directives_of, parse_groups
 
@@ -68,3 +70,12 @@ def test_groups_are_strings(lines: list[str], groups: tuple[str, ...]) -> None:
 def test_no_text_breaks_the_parsers(text: str) -> None:
     directives_of({CDN: [text]})
     parse_groups([text])
+
+
+def test_without_the_library_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "http_sf", None)
+    assert directives_of({CC: ["max-age=1"]})[0].max_age == 1
+    assert directives_of({OWN: ["no-store"]}) == (Directives(no_store=True), True)
+    for parse in (lambda: directives_of({CDN: ["max-age=1"]}), lambda: parse_groups(['"a"'])):
+        with pytest.raises(MissingExtraError, match="http-cache"):
+            parse()

@@ -59,6 +59,7 @@ class Engine:
         coalesce_timeout: seconds that a request waits for another's response.
         name: of this cache in ``Cache-Status``, a token.
         detail: whether ``Cache-Status`` has the key and says why a response was not stored.
+        server_timing: whether ``Server-Timing`` says how long it took.
         clock: the wall clock.
 
     Thread safety: any thread may call any method.
@@ -68,6 +69,7 @@ class Engine:
     __slots__ = (
         "_detail",
         "_name",
+        "_server_timing",
         "_wait",
         "clock",
         "flights",
@@ -86,6 +88,7 @@ class Engine:
         coalesce_timeout: float = 5.0,
         name: str = "prologue",
         detail: bool = False,
+        server_timing: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.profile = profile
@@ -97,8 +100,21 @@ class Engine:
         self._wait = coalesce_timeout
         self._name = name
         self._detail = detail
+        self._server_timing = server_timing
 
     def handle(self, environ: dict[str, Any], ask: Ask, application: WSGIApplication) -> Answer:
+        """Answer a request, and say how long it took if that is wanted; see :meth:`answer`."""
+        if not self._server_timing:
+            return self.answer(environ, ask, application)
+        start = time.perf_counter()
+        answer = self.answer(environ, ask, application)
+        taken = (time.perf_counter() - start) * 1e3
+        hit = any(name == "Cache-Status" and "; hit" in value for name, value in answer.headers)
+        said = f"cache;desc={'hit' if hit else 'miss'};dur={taken:.3f}"
+        # In front: a Content-Length that is the last field is looked for there.
+        return answer._replace(headers=[("Server-Timing", said), *answer.headers])
+
+    def answer(self, environ: dict[str, Any], ask: Ask, application: WSGIApplication) -> Answer:
         """Answer a request.
 
         Args:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prologue.http_cache.asking import Answer
 from prologue.http_cache.engine import Engine
+from prologue.http_cache.normal import Normal
 from prologue.http_cache.profile import make_profile
 from prologue.http_cache.wsgi import Purging, answer_purge
 
@@ -22,13 +23,16 @@ __all__ = ["CacheMiddleware", "cache_middleware"]
 class CacheMiddleware(Purging):
     """What :func:`cache_middleware` returns: takes the Context, and can be told to purge."""
 
-    def __init__(self, engine: Engine, purge_token: str) -> None:
+    def __init__(self, engine: Engine, normal: Normal, purge_token: str) -> None:
         self.engine = engine
+        self._normal = normal
         self._purge_token = purge_token
 
     def __call__(self, ctx: Context) -> None:
         """Answer from the cache, or run the rest of the chain and store what it answers."""
         environ = ctx.environ
+        if self._normal:
+            _update(environ, self._normal.changes(environ))
         if self._purge_token and environ["REQUEST_METHOD"] == "PURGE":
             answer = answer_purge(self, environ, self._purge_token)
         else:
@@ -46,6 +50,11 @@ def cache_middleware(
     ignored_cookies: Iterable[str] = (),
     max_body_size: int = 1_048_576,
     coalesce_timeout: float = 5.0,
+    encodings: Sequence[str] = (),
+    languages: Sequence[str] = (),
+    ignored_parameters: Iterable[str] = (),
+    sort_query: bool = False,
+    server_timing: bool = False,
     purge_token: str = "",
     name: str = "prologue",
     detail: bool = False,
@@ -76,9 +85,10 @@ def cache_middleware(
         coalesce_timeout=coalesce_timeout,
         name=name,
         detail=detail,
+        server_timing=server_timing,
         clock=clock,
     )
-    return CacheMiddleware(engine, purge_token)
+    return CacheMiddleware(engine, Normal(encodings, languages, ignored_parameters, sort_query), purge_token)
 
 
 def _ask(ctx: Context, changes: Mapping[str, str | None]) -> Answer:

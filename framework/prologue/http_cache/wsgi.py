@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any
 
 from prologue.http_cache.asking import Answer, ask_wsgi
 from prologue.http_cache.engine import Engine
-from prologue.http_cache.key import key_of_url
+from prologue.http_cache.key import key_of_url, target_of
+from prologue.http_cache.normal import Normal
 from prologue.http_cache.profile import make_profile
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ class HTTPCache(Purging):
         ignored_cookies: names of cookies that no response depends on, such as those of statistics.
         max_body_size: bytes of the largest body that is stored; default 1 MiB.
         coalesce_timeout: seconds that a request waits for another that asks for the same; default 5.
+        encodings: content codings that the application offers, the best first; ``Accept-Encoding`` becomes
+            the one that is chosen, so that there are no more variants than codings.
+        languages: languages that it offers, the best first; ``Accept-Language`` likewise.
+        ignored_parameters: names of query parameters that the application does not get, such as ``utm_*``.
+        sort_query: whether query parameters are sorted by their names, for the application too.
+        server_timing: whether ``Server-Timing`` says how long the cache took.
         purge_token: switches ``PURGE`` on for requests with ``Authorization: Bearer`` and this secret;
             default "": off, the application gets them.
         name: of this cache in ``Cache-Status``; a token.
@@ -89,6 +96,11 @@ class HTTPCache(Purging):
         ignored_cookies: Iterable[str] = (),
         max_body_size: int = 1_048_576,
         coalesce_timeout: float = 5.0,
+        encodings: Sequence[str] = (),
+        languages: Sequence[str] = (),
+        ignored_parameters: Iterable[str] = (),
+        sort_query: bool = False,
+        server_timing: bool = False,
         purge_token: str = "",
         name: str = "prologue",
         detail: bool = False,
@@ -104,12 +116,17 @@ class HTTPCache(Purging):
             coalesce_timeout=coalesce_timeout,
             name=name,
             detail=detail,
+            server_timing=server_timing,
             clock=clock,
         )
+        self._normal = Normal(encodings, languages, ignored_parameters, sort_query)
         self._purge_token = purge_token
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
+        if self._normal:
+            changed = {**environ, **self._normal.changes(environ)}
+            environ = {name: value for name, value in changed.items() if value is not None}
         if self._purge_token and environ["REQUEST_METHOD"] == "PURGE":
             answer = answer_purge(self, environ, self._purge_token)
         else:
@@ -128,8 +145,6 @@ def answer_purge(cache: Purging, environ: dict[str, Any], token: str) -> Answer:
         if tags:
             cache.purge_tags(*tags)
         else:
-            from prologue.http_cache.key import target_of
-
             cache.engine.store.invalidate(keys=[target_of(environ, careful=False).key])
         status, text = "200 OK", b"purged\n"
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
