@@ -137,7 +137,8 @@ class Engine:
         if refreshing is not None:
             if refreshing is self:
                 return self._fetch(environ, ask, target, variants, decision, None)
-        elif decision.action is not Action.FETCH:
+            return self._pass(environ, ask, "bypass")  # another cache wants the application's own answer
+        if decision.action is not Action.FETCH:
             answer = self._reply(environ, target, decision, application)
             if answer is not None:
                 return answer
