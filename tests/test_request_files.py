@@ -31,9 +31,7 @@ def take_and_fail(ctx: Context) -> list[Any]:
     raise RuntimeError("on purpose")
 
 
-@pytest.mark.parametrize(
-    ("take", "status"), [(take_files, 200), (take_form_only, 200), (take_and_fail, 500)]
-)
+@pytest.mark.parametrize(("take", "status"), [(take_files, 200), (take_form_only, 200), (take_and_fail, 500)])
 def test_the_streams_of_uploads_are_open_in_the_handler_and_closed_after_it(
     take: Callable[[Context], list[Any]], status: int
 ) -> None:

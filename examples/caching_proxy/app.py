@@ -1,7 +1,9 @@
-"""A reverse proxy with the HTTP cache in front: `ORIGIN=http://127.0.0.1:9000 python examples/caching_proxy/app.py`.
+"""A reverse proxy with the HTTP cache in front; ORIGIN in the environment says of what:
+http://127.0.0.1:9000.
 
-The proxy forwards method, path as it was sent, body and end-to-end fields, and asks the origin once: what the origin
-may have seen is never sent again. Interim responses (102, 103) are passed on where the server has a way for them.
+The proxy forwards method, path as it was sent, body and end-to-end fields, and asks the origin once: what the
+origin may have seen is never sent again. Interim responses (102, 103) are passed on where the server has a
+way for them.
 """
 
 import http.client

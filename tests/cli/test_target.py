@@ -41,7 +41,6 @@ FILES = {
 }
 
 
-
 @pytest.mark.parametrize(
     ("target", "name"),
     [

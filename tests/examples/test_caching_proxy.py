@@ -12,7 +12,6 @@ import pytest
 from examples.caching_proxy.app import Proxy, create_proxy
 from tests.calling import Started, call, environ_for
 
-
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 
 
@@ -130,7 +129,7 @@ def test_what_the_origin_may_have_seen_is_sent_once(origin: RawOrigin, answer: b
 
 
 def test_an_incomplete_body_is_an_error_and_is_not_stored(origin: RawOrigin) -> None:
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nCache-Control: max-age=60\r\nContent-Length: 9\r\n\r\n"
+    head = PLAIN + b"Cache-Control: max-age=60\r\nContent-Length: 9\r\n\r\n"
     origin.answer = head + b"part"
     proxy = create_proxy(origin.url)
     started = Started(proxy, environ_for())

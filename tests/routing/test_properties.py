@@ -109,9 +109,7 @@ class Spec:
 
     def pattern(self, prefix: str) -> str:
         names = (f"{prefix}{number}" for number in itertools.count())
-        return "/" + "/".join(
-            part.write([next(names) for _ in part.types]) for part in self.parts
-        )
+        return "/" + "/".join(part.write([next(names) for _ in part.types]) for part in self.parts)
 
     def read(self, segments: list[str]) -> list[Any] | None:
         greedy = bool(self.parts) and self.parts[-1].rank == 5
