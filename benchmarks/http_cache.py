@@ -50,7 +50,7 @@ def prologue_plain() -> WSGIApplication:
 def prologue_cached() -> WSGIApplication:
     """Build ours with the middleware."""
     from prologue import App, Context
-    from prologue.cache.memory import InMemoryCache
+    from prologue.cache import InMemoryCache
     from prologue.http_cache import cache_middleware
 
     def handler(ctx: Context) -> str:
@@ -64,7 +64,7 @@ def prologue_cached() -> WSGIApplication:
 
 def prologue_around() -> WSGIApplication:
     """Build a bare application inside our cache."""
-    from prologue.cache.memory import InMemoryCache
+    from prologue.cache import InMemoryCache
     from prologue.http_cache import HTTPCache
 
     headers = [
@@ -201,7 +201,7 @@ def runner(app: WSGIApplication, title: str) -> Callable[[int], float]:
 
 def bytes_per_response(responses: int) -> float:
     """Return what a stored response of 10 kB takes in memory beyond its body, in bytes."""
-    from prologue.cache.memory import InMemoryCache
+    from prologue.cache import InMemoryCache
     from prologue.http_cache import HTTPCache
 
     body = 10_240

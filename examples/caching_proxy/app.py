@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from prologue import App, Settings
-from prologue.cache.memory import InMemoryCache
+from prologue.cache import InMemoryCache
 from prologue.http_cache import HTTPCache
 
 HOP_BY_HOP = {

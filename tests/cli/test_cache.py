@@ -14,7 +14,7 @@ from tests.http_cache.origins import Setting
 
 SITE = """\
     from prologue import App
-    from prologue.cache.memory import InMemoryCache
+    from prologue.cache import InMemoryCache
     from prologue.http_cache import cache_control, cache_middleware
 
     app = App(middlewares=[cache_middleware(InMemoryCache(), ttl=60)])

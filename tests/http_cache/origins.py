@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from prologue.cache import CacheOptions
-from prologue.cache.memory import InMemoryCache
+from prologue.cache import CacheOptions, InMemoryCache
 from prologue.http_cache.fields import Headers
 from prologue.http_cache.wsgi import HTTPCache
 from tests.calling import Answer, call

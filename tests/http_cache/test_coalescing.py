@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from prologue.cache.memory import InMemoryCache
+from prologue.cache import InMemoryCache
 from prologue.http_cache import HTTPCache
 from prologue.http_cache.background import Refresher
 from prologue.http_cache.flights import Flights, Verdict
@@ -274,6 +274,16 @@ def test_a_refresh_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> Non
     refresher.start("a", fail)
     refresher.close(PATIENCE)
     assert "refreshing a stale response failed" in caplog.text
+    assert not refresher._running
+
+
+def test_a_refresh_that_gets_no_thread_is_left_to_a_later_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    refresher = Refresher()
+    assert not refresher.start("a", lambda: None)
     assert not refresher._running
 
 

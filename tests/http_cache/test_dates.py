@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prologue.http_cache.dates import format_date, parse_date
@@ -76,6 +76,7 @@ def test_nothing_else_is_a_date(text: str) -> None:
     assert parse_date(text, NOW) is None
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 253402300799))
 def test_what_is_formatted_is_read_back(seconds: int) -> None:
     moment = datetime.fromtimestamp(seconds, UTC)
@@ -91,6 +92,7 @@ def test_what_is_formatted_is_read_back(seconds: int) -> None:
     )
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(max_size=40))
 def test_no_text_breaks_the_parser(text: str) -> None:
     parse_date(text, NOW)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prologue.http_cache.controls import format_directives
@@ -56,6 +56,7 @@ def test_directives_are_read(lines: list[str], found: dict[str, Any]) -> None:
     assert parse_directives(lines) == Directives(**found)
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.fixed_dictionaries(
         {},
@@ -75,11 +76,13 @@ def test_what_is_formatted_is_read_back(directives: dict[str, Any]) -> None:
     assert parse_directives([format_directives(**directives)]) == Directives(**directives)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.text(max_size=40), max_size=3))
 def test_nothing_that_is_sent_breaks_the_parser(lines: list[str]) -> None:
     assert isinstance(parse_directives(lines), Directives)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from(["max-age=1", "public", "x", 'y="a,b"', "no-cache"]), max_size=6))
 def test_a_restriction_is_never_lost_among_others(elements: list[str]) -> None:
     for restriction in ("no-store", "private"):

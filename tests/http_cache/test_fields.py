@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prologue.http_cache.fields import (
@@ -54,6 +54,7 @@ def test_seconds_are_ascii_digits_and_saturate(text: str | None, seconds: int | 
     assert parse_seconds(text) == seconds
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10**30))
 def test_every_number_of_digits_is_read(number: int) -> None:
     assert parse_seconds(str(number)) == min(number, MAX_SECONDS)

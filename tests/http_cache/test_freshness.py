@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prologue.http_cache.dates import format_date
@@ -83,6 +83,7 @@ def test_the_age_of_a_new_response_counts_the_way_it_came(
     assert initial_age(fields, NOW - delay, NOW) == age
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 1000), st.integers(-100, 100), st.integers(0, 100))
 def test_an_age_is_never_less_than_what_is_stated(age: int, date: int, delay: int) -> None:
     found = initial_age({"age": [str(age)], "date": [at(date)]}, NOW - delay, NOW)

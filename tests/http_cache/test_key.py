@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prologue.http_cache.key import key_of, key_of_url, target_of
@@ -98,6 +98,7 @@ PART = st.text("ab/?:1.\n é", max_size=6)
 ADDRESS = st.tuples(st.sampled_from(["http", "https"]), PART, PART, PART)
 
 
+@settings(deadline=None, max_examples=50)
 @given(ADDRESS, ADDRESS)
 def test_different_urls_have_different_keys(
     one: tuple[str, str, str, str], other: tuple[str, str, str, str]
@@ -115,6 +116,7 @@ def test_different_urls_have_different_keys(
     assert (target(one) == target(other)) is (one == other)
 
 
+@settings(deadline=None, max_examples=50)
 @given(PART, PART, PART)
 def test_a_key_shows_where_its_parts_end(host: str, path: str, query: str) -> None:
     assert key_of("http", host + "a", path, query) != key_of("http", host, "a" + path, query)

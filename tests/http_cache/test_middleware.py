@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from prologue import App, Context, Response
-from prologue.cache.memory import InMemoryCache
+from prologue.cache import InMemoryCache
 from prologue.errors import HeaderError, HTTPError
 from prologue.http_cache import CacheMiddleware, cache_control, cache_middleware, format_directives
 from tests.calling import call

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prologue.cache.memory import InMemoryCache
+from prologue.cache import InMemoryCache
 from prologue.http_cache import HTTPCache
 from prologue.http_cache.dates import format_date
 from prologue.http_cache.fields import Headers
@@ -213,6 +213,7 @@ NAMES = st.sampled_from(
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.dictionaries(NAMES, VALUES, max_size=5))
 def test_a_field_that_is_not_named_never_changes_the_answer(fields: dict[str, str]) -> None:
     setting = Setting(("Cache-Control", "max-age=60"), ("Vary", "Accept-Language"))
@@ -222,6 +223,7 @@ def test_a_field_that_is_not_named_never_changes_the_answer(fields: dict[str, st
     assert (answer.status, answer.body, setting.origin.calls) == (200, b"body", 1)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(0, 30), max_size=8))
 def test_the_age_of_an_answer_grows_until_it_is_fetched_anew(steps: list[float]) -> None:
     setting = Setting(("Cache-Control", "max-age=60"))
@@ -248,6 +250,7 @@ FORBIDDEN: list[Headers] = [
 ]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.sampled_from(FORBIDDEN), st.booleans(), st.lists(st.sampled_from(["/", "/a"]), max_size=3))
 def test_what_must_not_be_stored_never_reaches_the_bytes_of_the_store(
     headers: Headers, streamed: bool, paths: list[str]
@@ -260,6 +263,7 @@ def test_what_must_not_be_stored_never_reaches_the_bytes_of_the_store(
     assert not any(SECRET in value for value in stored if isinstance(value, bytes))
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.sampled_from(["", "max-age=5", "max-age=5, stale-if-error=9"]), st.integers(0, 30), st.booleans())
 def test_the_cache_changes_no_answer_that_it_does_not_give(control: str, seconds: int, fails: bool) -> None:
     headers = [("Cache-Control", control)] if control else []

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prologue import App
-from prologue.cache.memory import InMemoryCache
+from prologue.cache import InMemoryCache
 from prologue.errors import SettingsError
 from prologue.http_cache import cache_middleware
 from prologue.http_cache.normal import best_encoding, best_language, normal_query
@@ -77,6 +77,7 @@ def test_a_query_is_sorted_and_cleared_of_what_does_not_matter(query: str, norma
     assert normal_query(query, frozenset(["fbclid"]), ("utm_",), sort=True) == normal
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text("ab=&%;1", max_size=20))
 def test_what_is_normal_stays_so(query: str) -> None:
     normal = normal_query(query, frozenset(["a"]), (), sort=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from prologue import App, Context, Response
-from prologue.cache.memory import InMemoryCache
+from prologue.cache import InMemoryCache
 from prologue.http_cache import HTTPCache, cache_middleware
 from tests.calling import Answer, Started, call, environ_for
 from tests.http_cache.origins import Clock

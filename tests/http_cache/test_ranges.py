@@ -6,7 +6,7 @@ from email import message_from_bytes
 from email.policy import HTTP
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prologue.http_cache.ranges import Range, multipart, parse_ranges
@@ -49,6 +49,7 @@ def test_an_empty_body_satisfies_no_range() -> None:
     assert parse_ranges("bytes=0-", 0) == []
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 50), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=5))
 def test_what_is_sent_lies_within_the_body(length: int, pairs: list[tuple[int, int]]) -> None:
     ranges = parse_ranges("bytes=" + ",".join(f"{start}-{stop}" for start, stop in pairs), length)

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prologue.errors import MissingExtraError
@@ -66,6 +66,7 @@ def test_groups_are_strings(lines: list[str], groups: tuple[str, ...]) -> None:
     assert parse_groups(lines) == groups
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_parsers(text: str) -> None:
     directives_of({CDN: [text]})

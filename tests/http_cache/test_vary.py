@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prologue.http_cache.vary import ANYTHING, parse_vary, selecting_values, selects
@@ -54,6 +54,7 @@ def test_a_request_selects_what_its_own_kind_was_stored_for(
     assert selects(selecting_values(("a",), stored), asked) is same
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.dictionaries(st.sampled_from(["HTTP_A", "HTTP_B", "HTTP_C"]), st.text("xy,; ", max_size=4)))
 def test_a_request_selects_what_itself_was_stored_for(environ: dict[str, str]) -> None:
     assert selects(selecting_values(("a", "b", "c"), environ), environ)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from prologue.errors import SettingsError
+from prologue.cache import InMemoryCache
+from prologue.errors import CacheUnavailableError, SettingsError
 from prologue.http_cache import HTTPCache
 from prologue.http_cache.dates import format_date
 from tests.calling import Started, call, environ_for
@@ -564,3 +565,143 @@ def test_a_condition_on_a_body_over_the_limit_is_left_to_the_client() -> None:
     body = setting.origin.body = Body(b"ab", b"cd", b"ef")
     answer = setting.get(HTTP_IF_NONE_MATCH='"v1"')
     assert (answer.status, answer.body, body.closed) == (200, b"abcdef", 1)
+
+
+class Down(InMemoryCache):
+    """A cache whose store stops answering."""
+
+    down = False
+
+    def _put_or_fail(self) -> None:
+        if self.down:
+            raise CacheUnavailableError("cache 'memory' does not answer: the test says so")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return default if self.down else super().get(key, default)
+
+    def set(self, *args: Any, **options: Any) -> None:
+        self._put_or_fail()
+        super().set(*args, **options)
+
+    def set_many(self, *args: Any, **options: Any) -> None:
+        self._put_or_fail()
+        super().set_many(*args, **options)
+
+    def delete(self, key: str) -> bool:
+        self._put_or_fail()
+        return super().delete(key)
+
+
+def test_a_cache_that_is_down_is_a_miss_and_an_invalidation_that_failed_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    setting = Setting(FRESH)
+    down = Down(clock=setting.clock)
+    cache = HTTPCache(setting.origin, down, clock=setting.clock)
+    call(cache)
+    down.down = True
+    assert [call(cache).body for _ in range(2)] == [b"body"] * 2
+    assert call(cache, "POST").body == b"body"
+    assert "could not be invalidated" in caplog.text
+    with pytest.raises(CacheUnavailableError):
+        cache.purge("http://127.0.0.1/")
+
+
+def test_a_store_that_fails_otherwise_breaks_no_response(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(InMemoryCache):
+        def set(self, *args: Any, **options: Any) -> None:
+            raise RuntimeError("a bug")
+
+    setting = Setting(FRESH)
+    cache = HTTPCache(setting.origin, Broken(), clock=setting.clock)
+    assert [call(cache).body for _ in range(2)] == [b"body"] * 2
+    assert "a response could not be stored" in caplog.text
+
+
+def test_a_store_that_fails_while_it_is_cleared_keeps_answering(caplog: pytest.LogCaptureFixture) -> None:
+    class Stuck(InMemoryCache):
+        def delete(self, key: str) -> bool:
+            raise CacheUnavailableError("stuck")
+
+        def set(self, key: str, value: Any, ttl: Any = None, *, tags: Any = ()) -> None:
+            if self.full:
+                raise CacheUnavailableError("full")
+            super().set(key, value, ttl, tags=tags)
+
+        full = False
+
+    setting = Setting(FRESH, ("ETag", '"v1"'))
+    setting.origin.validates = True
+    store = Stuck(clock=setting.clock)
+    cache = HTTPCache(setting.origin, store, clock=setting.clock)
+    call(cache)
+    setting.clock.now += 100
+    store.full = True
+    assert call(cache).header("Cache-Status") == "prologue; fwd=stale; fwd-status=304"
+    setting.origin.headers = [("Cache-Control", "private")]
+    setting.origin.validates = False
+    assert call(cache).body == b"body"
+    assert caplog.text.count("a response cannot be stored") == 3
+
+
+def test_a_204_is_kept_without_a_length() -> None:
+    setting = Setting(FRESH, status="204 No Content", body=b"")
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        setting.origin.requests.append(environ)
+        start_response("204 No Content", [FRESH])
+        return []
+
+    cache = HTTPCache(application, setting.store, clock=setting.clock)
+    answers = [call(cache) for _ in range(2)]
+    assert [(answer.status, answer.header("Content-Length")) for answer in answers] == [(204, None)] * 2
+    assert setting.origin.calls == 1
+
+
+@pytest.mark.parametrize("passed", [0, 100])
+@pytest.mark.parametrize("more", [{}, {"HTTP_RANGE": "bytes=0-1"}, {"HTTP_RANGE": "x"}])
+def test_a_response_whose_body_was_dropped_is_fetched_without_conditions(
+    passed: float, more: dict[str, Any]
+) -> None:
+    setting = Setting(FRESH, ("ETag", '"v1"'))
+    setting.origin.validates = True
+    setting.get()
+    setting.clock.now += passed
+    setting.store.delete_many([key for key in setting.store._nodes if key.startswith("http-body:")])
+    answer = setting.get(**more)
+    assert answer.body in (b"body", b"bo")
+    assert "HTTP_IF_NONE_MATCH" not in setting.origin.requests[1]
+    assert "hit" in setting.status()
+
+
+def test_a_body_that_is_dropped_while_it_is_validated_is_still_sent() -> None:
+    setting = Setting(FRESH, ("ETag", '"v1"'))
+    setting.get()
+    setting.clock.now += 100
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        setting.store.clear()
+        start_response("304 Not Modified", [FRESH, ("ETag", '"v1"')])
+        return []
+
+    setting.cache.application = application
+    assert setting.get().body == b"body"
+
+
+def test_a_validator_of_a_date_alone_makes_a_304_with_the_date() -> None:
+    setting = Setting(FRESH, ("Last-Modified", format_date(5)))
+    setting.get()
+    answer = setting.get(HTTP_IF_MODIFIED_SINCE=format_date(6))
+    assert (answer.status, answer.header("Last-Modified")) == (304, format_date(5))
+
+
+def test_a_refresh_of_another_cache_gets_the_answer_of_the_application() -> None:
+    setting = Setting(("Cache-Control", "max-age=60, stale-while-revalidate=60"))
+    outer = HTTPCache(setting.cache, InMemoryCache(clock=setting.clock), clock=setting.clock)
+    call(outer)
+    setting.clock.now += 70
+    call(outer)
+    until(lambda: setting.origin.calls >= 2)
+    outer.close()
+    assert setting.origin.calls == 2
+    assert "prologue; hit; ttl=60" in call(outer).all("Cache-Status")

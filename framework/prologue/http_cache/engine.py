@@ -27,7 +27,7 @@ from prologue.http_cache.invalidation import SAFE_METHODS, keys_to_invalidate, t
 from prologue.http_cache.key import Target, target_of
 from prologue.http_cache.merge import merge_headers, to_update
 from prologue.http_cache.profile import Profile
-from prologue.http_cache.replies import refusal, reply, writes_date
+from prologue.http_cache.replies import FindBody, refusal, reply, writes_date
 from prologue.http_cache.storable import make_stored, why_not_storable
 from prologue.http_cache.store import ResponseStore
 from prologue.http_cache.stored import Stored, Variants
@@ -162,7 +162,7 @@ class Engine:
         said = f"{self._name}; hit; ttl={int(stored.lifetime - age)}"
         if self._detail:
             said += f"; key={_quoted(target.key)}"
-        answer = reply(environ, stored, age, said, self.store)
+        answer = reply(environ, stored, age, said, self.store.body)
         if answer is not None and decision.action is Action.REFRESH:
             # The request may be over before the refresh begins: it gets an environ of its own.
             self.refresher.start(
@@ -171,7 +171,7 @@ class Engine:
         return answer
 
     def _reply_stale(
-        self, environ: Mapping[str, Any], decision: Decision, status: int, collapsed: bool = False
+        self, environ: Mapping[str, Any], decision: Decision, said: str, find_body: FindBody
     ) -> Answer | None:
         """Return a stale answer in place of a failure; None where that is not allowed."""
         stored = decision.stored
@@ -180,8 +180,8 @@ class Engine:
         age = stored.current_age(self.clock())
         if not may_serve_on_error(stored, age):
             return None
-        said = f"{self._name}; fwd=stale; fwd-status={status}; ttl={int(stored.lifetime - age)}"
-        return reply(environ, stored, age, said + "; collapsed" * collapsed, self.store)
+        said = f"{self._name}; fwd=stale; {said}; ttl={int(stored.lifetime - age)}"
+        return reply(environ, stored, age, said, find_body)
 
     # -- from the application -----------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ class Engine:
                 break
             verdict = flight.wait(end - time.monotonic())
             if verdict is Verdict.FAILED:
-                answer = self._reply_stale(environ, decision, 500, collapsed=True)
+                answer = self._reply_stale(environ, decision, "fwd-status=500; collapsed", self.store.body)
                 if answer is not None:
                     return answer
             if verdict is not Verdict.LOOK:
@@ -261,13 +261,24 @@ class Engine:
         flight: Flight | None,
     ) -> Answer:
         """Ask the application; store its response where it may be, and end the flight."""
+        # The body is held while the application is asked: a cache may drop it any time, and without it
+        # neither "not modified" nor a failure could be answered.
+        held = None
+        if decision.stored is not None and environ["REQUEST_METHOD"] == "GET":
+            held = self.store.body(decision.stored)
+            if held is None:
+                decision = Decision(Action.FETCH, reason="miss")
         validated = decision.stored
+
+        def find_body(_: Stored) -> bytes | None:
+            return held
+
         changes = self._changes(environ, target, decision)
         requested = self.clock()
         try:
             answer = ask(changes)
         except Exception as error:
-            stale = self._reply_stale(environ, decision, 500)
+            stale = self._reply_stale(environ, decision, "fwd-status=500", find_body)
             if stale is None or getattr(error, "status", 500) < 500:
                 raise
             logger.warning("the application failed, a stale response is served", exc_info=True)
@@ -276,7 +287,7 @@ class Engine:
         received = self.clock()
         status = int(answer.status[:3])
         if status >= 500:
-            stale = self._reply_stale(environ, decision, status)
+            stale = self._reply_stale(environ, decision, f"fwd-status={status}", find_body)
             if stale is not None:
                 close(answer.body)
                 self._land(flight, Verdict.FAILED)
@@ -287,12 +298,9 @@ class Engine:
             fresh = self._freshen(environ, target, variants, validated, answer, requested, received)
             self._land(flight, Verdict.LOOK)
             said = f"{self._name}; fwd={decision.reason}; fwd-status=304"
-            made = reply(environ, fresh, fresh.current_age(received), said, self.store)
-            if made is not None:
-                return made
-            # The body went while it was validated: an error that the client can try again after.
-            self.store.remove(target.key, fresh)
-            return refusal(said)
+            made = reply(environ, fresh, fresh.current_age(received), said, find_body)
+            assert made is not None
+            return made
         return self._store(environ, target, decision, answer, flight, requested, received)
 
     def _changes(
@@ -401,7 +409,7 @@ class Engine:
                 body = tee.drain()
             latest = self.store.find(target.key).choose(target.spelling, environ)
             if latest is not None and latest.received == received:
-                made = reply(environ, latest, latest.age, f"{said}; stored", self.store)
+                made = reply(environ, latest, latest.age, f"{said}; stored", self.store.body)
                 if made is not None:
                     return made
         return self._passed(environ, answer._replace(body=body), f"{said}; stored")
@@ -464,7 +472,7 @@ def _quoted(text: str) -> str:
 
 
 def _refreshing(environ: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
-    """Return an environ that asks for the same, as the request of nobody in particular."""
+    """Return an environ that asks for the same again, whole and without conditions."""
     wanted = {
         name: value
         for name, value in environ.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -10,10 +10,12 @@ from prologue.http_cache.asking import Answer
 from prologue.http_cache.conditions import not_modified, range_applies
 from prologue.http_cache.fields import Headers
 from prologue.http_cache.ranges import multipart, parse_ranges
-from prologue.http_cache.store import ResponseStore
 from prologue.http_cache.stored import Stored
 
-__all__ = ["refusal", "reply", "status_line", "writes_date"]
+__all__ = ["FindBody", "refusal", "reply", "status_line", "writes_date"]
+
+#: Returns the body of a stored response; None when it is gone.
+FindBody = Callable[[Stored], "bytes | None"]
 
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
@@ -38,7 +40,7 @@ def writes_date(environ: Mapping[str, Any]) -> bool:
 
 
 def reply(
-    environ: Mapping[str, Any], stored: Stored, age: float, cache_status: str, store: ResponseStore
+    environ: Mapping[str, Any], stored: Stored, age: float, cache_status: str, find_body: FindBody
 ) -> Answer | None:
     """Return the answer to a GET or HEAD from a stored response; None when its body is gone.
 
@@ -47,7 +49,7 @@ def reply(
         stored: the response.
         age: of the response, in seconds.
         cache_status: this cache's member of ``Cache-Status``.
-        store: has the body.
+        find_body: returns the body of a stored response; called only where it is needed.
     """
     status = stored.status
     head = environ["REQUEST_METHOD"] == "HEAD"
@@ -60,10 +62,10 @@ def reply(
         if not_modified(environ, stored.etag, stored.last_modified, stored.date):
             return Answer(status_line(304), _headers_of_304(headers, stored), [])
         if "HTTP_RANGE" in environ and not head:
-            return _range(environ, stored, headers, store)
+            return _range(environ, stored, headers, find_body)
     if head or not stored.length:
         return Answer(status_line(status), headers, [])
-    body = store.body(stored)
+    body = find_body(stored)
     return None if body is None else Answer(status_line(status), headers, [body])
 
 
@@ -75,7 +77,7 @@ def _headers_of_304(headers: Headers, stored: Stored) -> Headers:
 
 
 def _range(
-    environ: Mapping[str, Any], stored: Stored, headers: Headers, store: ResponseStore
+    environ: Mapping[str, Any], stored: Stored, headers: Headers, find_body: FindBody
 ) -> Answer | None:
     ranges = None
     if range_applies(environ, stored.etag, stored.last_modified, stored.date):
@@ -84,7 +86,7 @@ def _range(
         fields = [(name, value) for name, value in headers if name.lower() in ("age", "cache-status", "date")]
         fields += [("Content-Range", f"bytes */{stored.length}"), *_EMPTY]
         return Answer(status_line(416), fields, [])
-    body = store.body(stored)
+    body = find_body(stored)
     if body is None:
         return None
     if ranges is None:

@@ -1,4 +1,4 @@
-"""The fields that are Structured Fields: targeted Cache-Control, groups, No-Vary-Search (RFC 9651)."""
+"""The fields that are Structured Fields: targeted Cache-Control, and groups (RFC 9651)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prologue.errors import MissingExtraError
 from prologue.http_cache.directives import Directives, from_members, parse_directives
 from prologue.http_cache.fields import Fields
 
-__all__ = ["OWN_FIELD", "TARGETED", "directives_of", "parse_groups", "parse_no_vary_search"]
+__all__ = ["OWN_FIELD", "TARGETED", "directives_of", "parse_groups"]
 
 #: The targeted field of this cache alone: it is obeyed and not passed on.
 OWN_FIELD = "prologue-cache-control"
@@ -46,12 +46,6 @@ def parse_groups(values: Iterable[str]) -> tuple[str, ...]:
     """
     members = _parse(values, "list") or ()
     return tuple(dict.fromkeys(name for name, _ in members if isinstance(name, str)))
-
-
-def parse_no_vary_search(values: Iterable[str]) -> dict[str, Any]:
-    """Return the members of a No-Vary-Search field by name; none of them when it cannot be parsed."""
-    members = _parse(values, "dictionary") or {}
-    return {name: value for name, (value, _) in members.items()}
 
 
 def _parse(values: Iterable[str], kind: str) -> Any:
