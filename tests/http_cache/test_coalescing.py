@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import pytest
@@ -11,9 +11,10 @@ import pytest
 from prologue.cache import InMemoryCache
 from prologue.http_cache import HTTPCache
 from prologue.http_cache.background import Refresher
-from prologue.http_cache.flights import Flights, Verdict
+from prologue.http_cache.flights import Flight, Flights, Verdict
 from tests.calling import Answer, Started, call, environ_for
 from tests.concurrency import PATIENCE, Task, in_child, pass_gate, together, until
+from tests.http_cache.origins import Setting
 
 HEADERS = [("Content-Type", "text/plain"), ("Cache-Control", "max-age=60")]
 
@@ -95,6 +96,34 @@ def test_what_cannot_be_shared_runs_in_parallel_and_is_remembered() -> None:
 
     cache.application = application
     assert [answer.body for answer in together(5, lambda number: call(cache))] == [b"own"] * 5
+
+
+def test_what_is_not_shared_with_credentials_is_still_shared_without() -> None:
+    origin = Gated(*HEADERS[1:])
+    origin.gate.set()
+    cache = HTTPCache(origin, InMemoryCache(), coalesce_timeout=PATIENCE)
+    call(cache, HTTP_COOKIE="a=b")
+    origin.gate.clear()
+    tasks = [*start(cache, 2, HTTP_COOKIE="a=b"), *start(cache, 3)]
+    until(lambda: waiting(cache) == 2 and origin.calls == 4)
+    origin.gate.set()
+    assert {task.result().body for task in tasks} == {b"body"}
+    assert origin.calls == 4
+
+
+def test_who_missed_just_before_it_was_stored_does_not_ask() -> None:
+    setting = Setting(("Cache-Control", "max-age=60"))
+    other = HTTPCache(setting.origin, setting.store, clock=setting.clock)
+
+    class Late(Flights):
+        def join(self, key: Hashable) -> tuple[Flight, bool]:
+            call(other)
+            return super().join(key)
+
+    setting.cache.engine.flights = flights = Late()
+    assert setting.status() == "prologue; hit; ttl=60"
+    assert setting.origin.calls == 1
+    assert not flights._running
 
 
 def test_a_url_that_became_cacheable_is_coalesced_again() -> None:

@@ -11,7 +11,7 @@ from prologue import App, Context, Response
 from prologue.cache import InMemoryCache
 from prologue.errors import HeaderError, HTTPError
 from prologue.http_cache import CacheMiddleware, cache_control, cache_middleware, format_directives
-from tests.calling import call
+from tests.calling import Started, call, environ_for
 from tests.concurrency import until
 from tests.http_cache.origins import Clock
 
@@ -229,6 +229,16 @@ def test_the_middleware_can_be_told_to_purge() -> None:
     site.clock.now += 1
     assert site.hits() == 1
     site.store.invalidate_tags("users")
+    assert site.hits() == 1
+
+
+def test_purge_is_answered_by_the_middleware() -> None:
+    site = Site(purge_token="secret")
+    site.route(lambda ctx: "x")
+    assert site.hits() == 1
+    started = Started(site.app, environ_for("PURGE", HTTP_AUTHORIZATION="Bearer secret"))
+    assert (started.status, b"".join(started.body)) == ("200 OK", b"purged\n")
+    site.clock.now += 1
     assert site.hits() == 1
 
 

@@ -45,6 +45,7 @@ logger = logging.getLogger("prologue.http_cache")
 #: In the environ of a refresh: the engine that wants it.
 REFRESH = "prologue.http_cache.refresh"
 
+_CREDENTIALS = frozenset(("HTTP_AUTHORIZATION", "HTTP_COOKIE"))
 _CONDITIONS = {"HTTP_IF_NONE_MATCH": None, "HTTP_IF_MODIFIED_SINCE": None}
 _WHOLE = {**_CONDITIONS, "HTTP_RANGE": None, "HTTP_IF_RANGE": None}
 
@@ -157,8 +158,7 @@ class Engine:
         if decision.action is Action.REFUSE:
             return refusal(f"{self._name}; fwd=request; fwd-status=504")
         stored, age = decision.stored, decision.age
-        if stored is None:
-            return None
+        assert stored is not None
         said = f"{self._name}; hit; ttl={int(stored.lifetime - age)}"
         if self._detail:
             said += f"; key={_quoted(target.key)}"
@@ -211,13 +211,13 @@ class Engine:
         alone = (
             environ["REQUEST_METHOD"] == "HEAD"
             or (decision.stored is None and (decision.reason == "request" or "HTTP_RANGE" in environ))
-            or self.flights.is_uncacheable(target.key)
+            or self.flights.is_uncacheable(_crowd(target, environ))
         )
         end = time.monotonic() + self._wait
         while not alone:
             names = dict.fromkeys(name for stored in variants.responses for name, _ in stored.selecting)
             said = tuple(environ.get(name) for name in names)
-            flight, leads = self.flights.join((target, tuple(names), said))
+            flight, leads = self.flights.join((target.spelling, _crowd(target, environ), tuple(names), said))
             if leads:
                 break
             verdict = flight.wait(end - time.monotonic())
@@ -297,7 +297,7 @@ class Engine:
             close(answer.body)
             fresh = self._freshen(environ, target, variants, validated, answer, requested, received)
             self._land(flight, Verdict.LOOK)
-            said = f"{self._name}; fwd={decision.reason}; fwd-status=304"
+            said = f"{self._name}; fwd={decision.reason or 'stale'}; fwd-status=304"
             made = reply(environ, fresh, fresh.current_age(received), said, find_body)
             assert made is not None
             return made
@@ -311,7 +311,7 @@ class Engine:
         if environ["REQUEST_METHOD"] != "GET":
             return {}
         if stored is None:
-            alone = decision.reason == "request" or self.flights.is_uncacheable(target.key)
+            alone = decision.reason == "request" or self.flights.is_uncacheable(_crowd(target, environ))
             return {} if alone or _CONDITIONS.keys().isdisjoint(environ) else _CONDITIONS
         changes: dict[str, str | None] = dict(_WHOLE)
         if stored.etag:
@@ -384,7 +384,7 @@ class Engine:
             reason = "" if stored else "it would be stale at once"
         if stored is None:
             if environ["REQUEST_METHOD"] == "GET" and status < 500 and status not in (206, 304, 416):
-                self.flights.mark(target.key, cacheable=False)
+                self.flights.mark(_crowd(target, environ), cacheable=False)
                 if decision.stored is not None:
                     self.store.remove(target.key, decision.stored)
             elif environ["REQUEST_METHOD"] == "HEAD" and decision.stored is not None:
@@ -393,7 +393,7 @@ class Engine:
             if self._detail:
                 said += f"; detail={_quoted(reason)}"
             return self._passed(environ, answer, said)
-        self.flights.mark(target.key, cacheable=True)
+        self.flights.mark(_crowd(target, environ), cacheable=True)
         finish = partial(self._finish, environ, target, stored, requested, flight)
         body = answer.body
         if isinstance(body, (list, tuple)):
@@ -451,6 +451,11 @@ class Engine:
         headers = [field for field in answer.headers if field[0].lower() not in dropped]
         headers.append(("Cache-Status", said))
         return answer._replace(headers=headers)
+
+
+def _crowd(target: Target, environ: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return whose answers are alike: what credentials make private may be shared without them."""
+    return target.key, not environ.keys().isdisjoint(_CREDENTIALS)
 
 
 def _with_body(made: Stored, stored: Stored) -> Stored:

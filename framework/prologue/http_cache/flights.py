@@ -62,7 +62,7 @@ class Flights:
         # time.
         self._lock = threading.Lock()
         self._running: dict[Hashable, Flight] = {}
-        self._uncacheable: dict[str, float] = {}
+        self._uncacheable: dict[Hashable, float] = {}
         self._memory = memory
         self._limit = limit
         on_fork(self._after_fork)
@@ -84,12 +84,12 @@ class Flights:
         if flight.verdict is None:
             flight.land(verdict)
 
-    def is_uncacheable(self, key: str) -> bool:
+    def is_uncacheable(self, key: Hashable) -> bool:
         """Return whether a URL was marked a short while ago."""
         end = self._uncacheable.get(key)
         return end is not None and time.monotonic() < end
 
-    def mark(self, key: str, cacheable: bool) -> None:
+    def mark(self, key: Hashable, cacheable: bool) -> None:
         """Remember whether the responses of a URL can be shared."""
         if cacheable and key not in self._uncacheable:
             return
