@@ -11,7 +11,7 @@ from prologue.http_cache.dates import parse_date
 __all__ = ["is_strong", "not_modified", "parse_etags", "range_applies"]
 
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
-_SEPARATOR = re.compile(r"[ \t]*(?:,[ \t]*)+")
+_SEPARATOR = re.compile(r"[ \t,]*")
 
 
 def parse_etags(value: str) -> list[tuple[bool, str]] | None:
@@ -27,7 +27,7 @@ def parse_etags(value: str) -> list[tuple[bool, str]] | None:
         position = tag.end()
         if position < len(value):
             separator = _SEPARATOR.match(value, position)
-            if separator is None:
+            if separator is None or "," not in separator[0]:
                 return None
             position = separator.end()
     return found

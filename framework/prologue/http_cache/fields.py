@@ -25,7 +25,7 @@ Fields = Mapping[str, list[str]]
 MAX_SECONDS = 2**31
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_ELEMENT = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+', re.DOTALL)
+_COMMA_OR_QUOTED = re.compile(r',|"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _DIGITS = re.compile(r"[0-9]+")
 
 
@@ -43,8 +43,19 @@ def split_list(values: Iterable[str]) -> list[str]:
     A comma inside a quoted string does not separate. Empty elements are dropped. A quoted string that is not
     closed reaches to the end of its line.
     """
-    found = (element.strip(" \t") for value in values for element in _ELEMENT.findall(value))
+    found = (element.strip(" \t") for value in values for element in _split(value))
     return [element for element in found if element]
+
+
+def _split(value: str) -> list[str]:
+    if '"' not in value:
+        return value.split(",")
+    elements, start = [], 0
+    for found in _COMMA_OR_QUOTED.finditer(value):
+        if found[0] == ",":
+            elements.append(value[start : found.start()])
+            start = found.end()
+    return [*elements, value[start:]]
 
 
 def is_token(text: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,8 +14,6 @@ Selecting = tuple[tuple[str, str | None], ...]
 
 #: What a Vary that no request can match is parsed as.
 ANYTHING = ("*",)
-
-_COMMA = re.compile(r"[ \t]*,[ \t]*")
 
 
 def parse_vary(values: Iterable[str]) -> tuple[str, ...]:
@@ -43,4 +40,4 @@ def selects(selecting: Selecting, environ: Mapping[str, Any]) -> bool:
 
 
 def _normal(value: str | None) -> str | None:
-    return None if value is None else _COMMA.sub(",", value.strip(" \t"))
+    return None if value is None else ",".join(part.strip(" \t") for part in value.split(","))
