@@ -60,7 +60,6 @@ class Engine:
         coalesce_timeout: seconds that a request waits for another's response.
         name: of this cache in ``Cache-Status``, a token.
         detail: whether ``Cache-Status`` has the key and says why a response was not stored.
-        server_timing: whether ``Server-Timing`` says how long it took.
         clock: the wall clock.
 
     Thread safety: any thread may call any method.
@@ -70,7 +69,6 @@ class Engine:
     __slots__ = (
         "_detail",
         "_name",
-        "_server_timing",
         "_wait",
         "clock",
         "flights",
@@ -89,7 +87,6 @@ class Engine:
         coalesce_timeout: float = 5.0,
         name: str = "prologue",
         detail: bool = False,
-        server_timing: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.profile = profile
@@ -101,12 +98,9 @@ class Engine:
         self._wait = coalesce_timeout
         self._name = name
         self._detail = detail
-        self._server_timing = server_timing
 
-    def handle(self, environ: dict[str, Any], ask: Ask, application: WSGIApplication) -> Answer:
-        """Answer a request, and say how long it took if that is wanted; see :meth:`answer`."""
-        if not self._server_timing:
-            return self.answer(environ, ask, application)
+    def answer_timed(self, environ: dict[str, Any], ask: Ask, application: WSGIApplication) -> Answer:
+        """Answer a request, and say how long it took (``Server-Timing``); see :meth:`answer`."""
         start = time.perf_counter()
         answer = self.answer(environ, ask, application)
         taken = (time.perf_counter() - start) * 1e3

@@ -23,20 +23,21 @@ __all__ = ["CacheMiddleware", "cache_middleware"]
 class CacheMiddleware(Purging):
     """What :func:`cache_middleware` returns: takes the Context, and can be told to purge."""
 
-    def __init__(self, engine: Engine, normal: Normal, purge_token: str) -> None:
+    def __init__(self, engine: Engine, normal: Normal, purge_token: str, server_timing: bool) -> None:
         self.engine = engine
-        self._normal = normal
+        self._normal = normal or None
+        self._handle = engine.answer_timed if server_timing else engine.answer
         self._purge_token = purge_token
 
     def __call__(self, ctx: Context) -> None:
         """Answer from the cache, or run the rest of the chain and store what it answers."""
         environ = ctx.environ
-        if self._normal:
+        if self._normal is not None:
             _update(environ, self._normal.changes(environ))
         if self._purge_token and environ["REQUEST_METHOD"] == "PURGE":
             answer = answer_purge(self, environ, self._purge_token)
         else:
-            answer = self.engine.handle(environ, partial(_ask, ctx), ctx.app)
+            answer = self._handle(environ, partial(_ask, ctx), ctx.app)
         _set_response(ctx, answer)
 
 
@@ -85,10 +86,11 @@ def cache_middleware(
         coalesce_timeout=coalesce_timeout,
         name=name,
         detail=detail,
-        server_timing=server_timing,
         clock=clock,
     )
-    return CacheMiddleware(engine, Normal(encodings, languages, ignored_parameters, sort_query), purge_token)
+    return CacheMiddleware(
+        engine, Normal(encodings, languages, ignored_parameters, sort_query), purge_token, server_timing
+    )
 
 
 def _ask(ctx: Context, changes: Mapping[str, str | None]) -> Answer:

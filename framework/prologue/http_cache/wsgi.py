@@ -116,21 +116,22 @@ class HTTPCache(Purging):
             coalesce_timeout=coalesce_timeout,
             name=name,
             detail=detail,
-            server_timing=server_timing,
             clock=clock,
         )
-        self._normal = Normal(encodings, languages, ignored_parameters, sort_query)
+        # PERF: None costs a hit nothing, an empty Normal a call of its __bool__.
+        self._normal = Normal(encodings, languages, ignored_parameters, sort_query) or None
+        self._handle = self.engine.answer_timed if server_timing else self.engine.answer
         self._purge_token = purge_token
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
-        if self._normal:
+        if self._normal is not None:
             changed = {**environ, **self._normal.changes(environ)}
             environ = {name: value for name, value in changed.items() if value is not None}
         if self._purge_token and environ["REQUEST_METHOD"] == "PURGE":
             answer = answer_purge(self, environ, self._purge_token)
         else:
-            answer = self.engine.handle(environ, partial(ask_wsgi, self.application, environ), self)
+            answer = self._handle(environ, partial(ask_wsgi, self.application, environ), self)
         start_response(answer.status, answer.headers)
         body: Iterable[bytes] = answer.body
         return body
