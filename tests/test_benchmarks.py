@@ -192,3 +192,15 @@ def test_hit_ratio_measures_made_up_requests_and_traces(tmp_path: Path) -> None:
     assert 0 == mine["prologue lru"]["hits"] < mine["prologue w-tinylfu"]["hits"]
     assert mine["prologue w-tinylfu"]["hits"] <= mine["optimum"]["hits"] < 70
     assert "zipf 0.9" in printed
+
+
+def test_http_cache_measures_hits_misses_validations_and_memory(tmp_path: Path) -> None:
+    figures, printed = run("http_cache.py", tmp_path)
+    assert list(figures["cases"]) == ["hit", "miss", "validation", "memory"]
+    ours = {"prologue, no cache", "prologue, cache_middleware", "prologue, HTTPCache"}
+    for title in ("hit", "miss", "validation"):
+        rows = figures["cases"][title]
+        assert rows.keys() >= {*ours, "django's cache middleware"}
+        assert rows.keys() | set(figures["missing"]) == {*ours, "django's cache middleware", "flask-caching"}
+    assert [bar["limit"] for bar in figures["bars"]] == [6.0, 0.2, 0.2]
+    assert "bytes beside the body of a stored response" in printed

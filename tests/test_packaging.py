@@ -74,7 +74,7 @@ def test_metadata_names_the_distribution_its_licence_and_its_pythons(metadata: M
 def test_the_extras_are_those_of_the_documentation(metadata: Message) -> None:
     extras = set(metadata.get_all("Provides-Extra", []))
     databases = {"mysql", "postgres", "redis", "memcached"}
-    of_users = {"server", *databases, "prometheus", "cli", "testing"}
+    of_users = {"server", *databases, "prometheus", "http-cache", "cli", "testing"}
     assert extras == of_users | {"test", "docs", "bench"}
     page = (ROOT / "docs" / "dependencies.rst").read_text(encoding="utf-8")
     assert [extra for extra in sorted(extras) if f"``{extra}``" not in page] == []

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from prologue.app import App
     from prologue.db.shared import Block, SharedConnection
+    from prologue.http_cache.controls import CacheControls
     from prologue.request import Request, UploadFile
     from prologue.routing import Route
 
@@ -279,6 +280,19 @@ class Context(msgspec.Struct, eq=False):
         """Replace the whole response."""
         self.response = Response(body, status, headers, content_type)
 
+    def set_checked_response(
+        self, status: int, headers: list[tuple[str, str]], body: list[bytes] | Iterable[bytes]
+    ) -> None:
+        """Replace the whole response by one that was checked before: what a cache kept, or passes on.
+
+        Args:
+            status: of the response.
+            headers: the fields; the response takes the list over.
+            body: a list is the whole body, any other iterable is streamed.
+        """
+        self._response = Response.unchecked(status, headers, body)
+        self._result = None
+
     def abort_exit(self, status: int = 401, body: str = "", headers: Iterable[tuple[str, str]] = ()) -> None:
         """End the request here with a status.
 
@@ -412,6 +426,13 @@ class Context(msgspec.Struct, eq=False):
     @session.setter
     def session(self, session: Any) -> None:
         self._session = session
+
+    @property
+    def cache(self) -> CacheControls:
+        """How the answer may be cached: ``ctx.cache.control(max_age=60)``, ``ctx.cache.tag("users")``."""
+        from prologue.http_cache.controls import CacheControls
+
+        return CacheControls(self)
 
     @property
     def request_id(self) -> str:

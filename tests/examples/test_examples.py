@@ -194,3 +194,8 @@ def test_embed() -> None:
         assert client.get("/prologue/users/7").json == {"id": 7, "url": "/prologue/users/1"}
         assert "/prologue/legacy, is asked for /x" in client.get("/prologue/legacy/x").text
         client.get("/prologue/nowhere", status=404)
+
+
+def test_caching_proxy() -> None:
+    # What it forwards, and how, is in test_caching_proxy.py; nobody listens at its default origin.
+    example("caching_proxy")

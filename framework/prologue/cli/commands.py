@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import click
 
@@ -170,6 +171,51 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["handler"],
         row["module"] if row["line"] is None else f"{row['module']}:{row['line']}",
     )
+
+
+@prologue.group(cls=click.Group, no_args_is_help=False)
+def cache() -> None:
+    """Look into the HTTP cache of an application."""
+
+
+_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*)")
+
+
+@cache.command()
+@click.argument("url")
+@click.option("--app", "target", default="app:app", metavar="MODULE:APP", help="Default app:app.")
+@_app_dir
+@click.option("--method", default="GET", help="Of the request; default GET.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A field; may be repeated.")
+def explain(url: str, target: str, app_dir: str, method: str, headers: tuple[str, ...]) -> None:
+    """Say step by step what the HTTP cache does with a request for URL, a path or a whole address.
+
+    The application is asked where it would be; nothing is stored. A cache in memory is empty in this process:
+    look into one that is shared.
+    """
+    from werkzeug.test import EnvironBuilder
+
+    from prologue.http_cache import CacheMiddleware
+    from prologue.http_cache.explain import explain as steps
+
+    app = load_app(target, app_dir)
+    caches = [link for link in app.middlewares if isinstance(link, CacheMiddleware)]
+    if not caches:
+        raise click.ClickException(f"{target!r} has no HTTP cache: app.use(cache_middleware(cache, ttl=60))")
+    fields = []
+    for header in headers:
+        found = _FIELD.fullmatch(header)
+        if found is None:
+            raise click.ClickException(f"{header!r} is no header field; write 'Accept: text/html'")
+        fields.append((found[1], found[2]))
+    parts = urlsplit(url)
+    base = f"{parts.scheme}://{parts.netloc}" if parts.netloc else None
+    path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    environ = EnvironBuilder(path=path, base_url=base, method=method, headers=fields).get_environ()
+    with user_code(target):
+        app.lifecycle.startup()
+        for line in steps(caches[0].engine, environ, app):
+            click.echo(line)
 
 
 @prologue.command()

@@ -1,0 +1,117 @@
+"""The decision about a request, step by step, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from prologue.http_cache.asking import ask_wsgi, close
+from prologue.http_cache.decide import Action, Decision, decide, why_bypass
+from prologue.http_cache.engine import REFRESH, Engine
+from prologue.http_cache.fields import fields_of
+from prologue.http_cache.key import target_of
+from prologue.http_cache.storable import make_stored, why_not_storable
+from prologue.http_cache.stored import Stored
+from prologue.http_cache.structured import directives_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+__all__ = ["explain"]
+
+_ACTIONS = {
+    Action.HIT: "answered from the cache",
+    Action.REFRESH: "answered from the cache, stale, and fetched anew in the background",
+    Action.FETCH: "the application is asked",
+    Action.REFUSE: "refused with 504: only-if-cached, and nothing to answer with",
+}
+
+
+def explain(engine: Engine, environ: dict[str, Any], application: WSGIApplication) -> Iterator[str]:
+    """Yield what the cache finds and decides about a request, a line for each step.
+
+    Nothing is stored and nothing is answered. Where the application would be asked, it is.
+
+    Args:
+        engine: of the cache.
+        environ: the request.
+        application: what is asked; it leads to the cache, which stands aside.
+
+    Raises:
+        Exception: what the application raises.
+    """
+    profile = engine.profile
+    yield f"profile    {profile.name}" + (f", ttl {profile.ttl:g} s" if profile.ttl else "")
+    reason = why_bypass(environ, profile)
+    if reason:
+        yield f"bypassed   {reason}: the cache neither answers nor stores"
+        return
+    target = target_of(environ, profile.careful)
+    yield f"key        {target.key}"
+    yield f"spelling   {target.spelling}"
+    variants = engine.store.find(target.key)
+    now = engine.clock()
+    if not variants.responses:
+        yield "stored     nothing"
+    for stored in variants.responses:
+        yield f"stored     {_describe(stored, now, stored.matches(target.spelling, environ))}"
+    decision = decide(environ, variants, target.spelling, now, profile)
+    yield f"decision   {_ACTIONS[decision.action]}{_why(decision)}"
+    if decision.action is not Action.FETCH:
+        return
+    answer = ask_wsgi(application, {**environ, REFRESH: explain}, {})
+    close(answer.body)
+    status, fields = int(answer.status[:3]), fields_of(answer.headers)
+    yield f"response   {answer.status}"
+    for name in (
+        "cache-control",
+        "cdn-cache-control",
+        "expires",
+        "vary",
+        "set-cookie",
+        "etag",
+        "last-modified",
+    ):
+        for value in fields.get(name, ()):
+            yield f"           {name}: {value}"
+    _, targeted = directives_of(fields)
+    if targeted:
+        yield "           a targeted field counts, Cache-Control and Expires do not"
+    yield _judge_response(environ, target.spelling, status, answer.headers, fields, engine)
+
+
+def _judge_response(
+    environ: Mapping[str, Any],
+    spelling: str,
+    status: int,
+    headers: list[tuple[str, str]],
+    fields: Mapping[str, list[str]],
+    engine: Engine,
+) -> str:
+    now = engine.clock()
+    reason = why_not_storable(environ, status, fields, now, engine.profile)
+    if reason:
+        return f"storing    no: {reason}"
+    made = make_stored(environ, spelling, status, headers, fields, now, now, engine.profile)
+    if made is None:
+        return "storing    no: it would be stale at once"
+    return f"storing    yes, unless session or cookies were looked at: {_describe(made, now, True)}"
+
+
+def _describe(stored: Stored, now: float, matches: bool) -> str:
+    age = stored.current_age(now)
+    parts = [f"{stored.status}, {age:.0f} s old, fresh for {stored.lifetime:g} s"]
+    if stored.validate:
+        parts.append("validated before every use")
+    if stored.stale_while_revalidate:
+        parts.append(f"stale {stored.stale_while_revalidate:g} s longer while it is fetched")
+    if stored.stale_if_error:
+        parts.append(f"stale {stored.stale_if_error:g} s longer on errors")
+    parts += [f"{name}: {value}" for name, value in stored.selecting]
+    if stored.tags:
+        parts.append(f"tags {' '.join(stored.tags)}")
+    return "; ".join(parts) + ("" if matches else " (for other requests)")
+
+
+def _why(decision: Decision) -> str:
+    return f" ({decision.reason})" if decision.reason else ""

@@ -1,0 +1,137 @@
+"""The cache as a middleware of an application of this package."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from prologue.http_cache.asking import Answer
+from prologue.http_cache.engine import Engine
+from prologue.http_cache.normal import Normal
+from prologue.http_cache.profile import make_profile
+from prologue.http_cache.wsgi import Purging, answer_purge
+
+if TYPE_CHECKING:
+    from prologue.cache import CacheBackend
+    from prologue.context import Context
+
+__all__ = ["CacheMiddleware", "cache_middleware"]
+
+
+class CacheMiddleware(Purging):
+    """What :func:`cache_middleware` returns: takes the Context, and can be told to purge."""
+
+    def __init__(self, engine: Engine, normal: Normal, purge_token: str, server_timing: bool) -> None:
+        self.engine = engine
+        self._normal = normal or None
+        self._handle = engine.answer_timed if server_timing else engine.answer
+        self._purge_token = purge_token
+
+    def __call__(self, ctx: Context) -> None:
+        """Answer from the cache, or run the rest of the chain and store what it answers."""
+        environ = ctx.environ
+        if self._normal is not None:
+            _update(environ, self._normal.changes(environ))
+        if self._purge_token and environ["REQUEST_METHOD"] == "PURGE":
+            answer = answer_purge(self, environ, self._purge_token)
+        else:
+            answer = self._handle(environ, partial(_ask, ctx), ctx.app)
+        _set_response(ctx, answer)
+
+
+def cache_middleware(
+    cache: CacheBackend,
+    ttl: float = 0.0,
+    *,
+    profile: str = "safe",
+    stale_if_error: float = 0.0,
+    keep: float = 600.0,
+    ignored_cookies: Iterable[str] = (),
+    max_body_size: int = 1_048_576,
+    coalesce_timeout: float = 5.0,
+    encodings: Sequence[str] = (),
+    languages: Sequence[str] = (),
+    ignored_parameters: Iterable[str] = (),
+    sort_query: bool = False,
+    server_timing: bool = False,
+    purge_token: str = "",
+    name: str = "prologue",
+    detail: bool = False,
+    clock: Callable[[], float] = time.time,
+) -> CacheMiddleware:
+    """Return a middleware that answers GET and HEAD from a cache: ``app.use(cache_middleware(cache,
+    ttl=60))``.
+
+    It knows more than :class:`HTTPCache` does: a response for which session or cookies were looked at is not
+    stored, whatever it says.
+
+    Args:
+        cache: where responses are kept: any cache of :mod:`prologue.cache`.
+        ttl: seconds that a GET response with status 200 lives that states no life; default 0: it is not
+            stored.
+        profile: and the rest: as for :class:`HTTPCache`.
+
+    Raises:
+        SettingsError: the profile is unknown, or a value is out of range.
+    """
+    judged = make_profile(
+        profile, ttl=ttl, stale_if_error=stale_if_error, keep=keep, ignored_cookies=ignored_cookies
+    )
+    engine = Engine(
+        cache,
+        judged,
+        max_body_size=max_body_size,
+        coalesce_timeout=coalesce_timeout,
+        name=name,
+        detail=detail,
+        clock=clock,
+    )
+    return CacheMiddleware(
+        engine, Normal(encodings, languages, ignored_parameters, sort_query), purge_token, server_timing
+    )
+
+
+def _ask(ctx: Context, changes: Mapping[str, str | None]) -> Answer:
+    """Run the rest of the chain, with changes to the request, and return what it answers."""
+    environ = ctx.environ
+    before = {name: environ.get(name) for name in changes}
+    _update(environ, changes)
+    try:
+        ctx.next()
+        response = ctx.response
+    finally:
+        _update(environ, before)
+    body: Any = response.stream
+    if body is None:
+        body = [response.body] if response.body else []
+    return Answer(str(response.status), response.headers.items(), body, _is_personal(ctx))
+
+
+def _update(environ: dict[str, Any], changes: Mapping[str, str | None]) -> None:
+    for name, value in changes.items():
+        if value is None:
+            environ.pop(name, None)
+        else:
+            environ[name] = value
+
+
+def _is_personal(ctx: Context) -> bool:
+    """Return whether somebody looked at the session or at a cookie.
+
+    A session tells by its attribute ``touched``; one without it counts as touched.
+    """
+    session = ctx._session
+    if session is not None and getattr(session, "touched", True):
+        return True
+    return ctx._request is not None and "cookies" in vars(ctx._request)
+
+
+def _set_response(ctx: Context, answer: Answer) -> None:
+    headers, body = answer.headers, answer.body
+    if body and type(body) is list and headers[-1][0] == "Content-Length":
+        # PERF: the length is set where the response is sent; to replace this one there takes 0.7 µs, to drop
+        # it 0.1.
+        headers.pop()
+    ctx.set_checked_response(int(answer.status[:3]), headers, body)
