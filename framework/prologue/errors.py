@@ -13,6 +13,13 @@ from http import HTTPStatus
 __all__ = [
     "AbortError",
     "BodyTooLargeError",
+    "CacheClosedError",
+    "CacheError",
+    "CacheLockError",
+    "CacheOptionError",
+    "CacheTimeoutError",
+    "CacheUnavailableError",
+    "CacheValueError",
     "ClosedResourceError",
     "DuplicatedReversedRouteError",
     "DuplicatedRouteError",
@@ -158,3 +165,31 @@ class PoolClosedError(PoolError, ClosedResourceError):
 
 class LeaseError(PoolError, RuntimeError):
     """A borrowed connection is used or given back by somebody who does not hold it."""
+
+
+class CacheError(PrologueError):
+    """A cache cannot do what it was asked."""
+
+
+class CacheOptionError(CacheError, ValueError):
+    """An option of a cache is out of range, or makes no sense beside another."""
+
+
+class CacheValueError(CacheError, ValueError):
+    """A value cannot be stored: no codec for its type, too large, not a counter."""
+
+
+class CacheTimeoutError(CacheError, TimeoutError):
+    """A factory or a lock took longer than the caller wanted to wait."""
+
+
+class CacheUnavailableError(CacheError, ConnectionError):
+    """The store of a cache does not answer; the driver's error is the cause."""
+
+
+class CacheLockError(CacheError, RuntimeError):
+    """A lock is released by somebody who does not hold it any more."""
+
+
+class CacheClosedError(CacheError, ClosedResourceError):
+    """A cache is used after it was closed."""
