@@ -13,11 +13,11 @@ __all__ = ["CircuitBreaker"]
 
 
 class CircuitBreaker:
-    """Let callers through while what they call works; turn them away, but for one at a time, while it does not.
+    """Let callers through while what they call works; turn all but one at a time away while it does not.
 
     Closed, everybody passes. After so many failures in a row it opens: for a while nobody passes. Then one
     caller passes (half-open): if it succeeds the breaker closes, if not it stays open for another while. Who
-    passed reports how it went; one that never does loses its turn after a while. Any thread may call anything.
+    passed reports how it went; one that never does loses its turn after a while. For any thread.
 
     Args:
         failures: how many failures in a row open it.
@@ -40,8 +40,8 @@ class CircuitBreaker:
         self._failures = failures
         self._retry_after = retry_after
         self._clock = clock
-        # Invariant: _retry_at is None while closed, else the moment from which one caller may pass. Both change
-        # under the lock; _retry_at is read without it, so that a closed breaker costs next to nothing.
+        # Invariant: _retry_at is None while closed, else the moment from which one caller may pass. Both
+        # change under the lock; _retry_at is read without it, so that a closed breaker costs next to nothing.
         self._lock = threading.Lock()
         self._count = 0
         self._retry_at: float | None = None
