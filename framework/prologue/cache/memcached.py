@@ -53,8 +53,8 @@ class MemcachedCache(RemoteCache):
     """A cache in Memcached. See :class:`CacheBackend` for its methods.
 
     Several servers share the keys by rendezvous hashing: when one is added or taken away, only the keys that
-    go to it or come from it change their place. Give every process the same names of the same servers. While a
-    server does not answer, its keys are misses; after some failures in a row it is left alone for a while.
+    go to it or come from it change their place. Give every process the same names of the same servers. While
+    a server does not answer, its keys are misses; after some failures in a row it is left alone for a while.
 
     Values are stored as :class:`Codec` says. ``clear()`` begins a new generation of the namespace on every
     server. Time in Memcached passes in whole seconds: a lock that nobody releases may last up to two longer.
@@ -186,8 +186,8 @@ class MemcachedCache(RemoteCache):
                 raise
             size = max(map(len, payloads.values()))
             raise CacheValueError(
-                f"cache {self.name!r}, key {' or '.join(map(repr, keys))}: a value of {size} bytes is over the"
-                " limit of the Memcached server: store less, compress, or raise its -I"
+                f"cache {self.name!r}, key {' or '.join(map(repr, keys))}: a value of {size} bytes is over"
+                " the limit of the Memcached server: store less, compress, or raise its -I"
             ) from error
 
     # -- the primitives ----------------------------------------------------------------------------

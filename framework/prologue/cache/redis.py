@@ -17,7 +17,7 @@ from prologue.errors import CacheOptionError, CacheUnavailableError, CodecError,
 from prologue.lifecycle import abandon
 
 if TYPE_CHECKING:
-    from prologue.cache.redis_nodes import Client, Command, RedisNodes
+    from prologue.cache.redis_nodes import Client, Command, RedisNodes, Subscription
 
 __all__ = ["RedisCache"]
 
@@ -278,6 +278,29 @@ class RedisCache(RemoteCache):
 
     def _release(self, name: str, token: str) -> bool:
         return self._execute([("EVAL", _RELEASE, 1, self._lock_key(name), token)]) == [1]
+
+    # -- messages between the processes that use the namespace -------------------------------------
+
+    def publish(self, message: bytes) -> None:
+        """Send a message to every process that listens with :meth:`subscribe`.
+
+        Raises:
+            CacheUnavailableError: Redis does not answer.
+            CacheClosedError: the cache is closed.
+        """
+        self._execute([("PUBLISH", self._keys.reserved("messages"), message)])
+
+    def subscribe(self) -> Subscription:
+        """Return a connection of its own that hears the messages.
+
+        Raises:
+            Exception: what redis-py raises when Redis does not answer.
+        """
+        from prologue.cache.redis_nodes import Subscription
+
+        return Subscription(self._open_nodes().open_connection(), self._keys.reserved("messages"))
+
+    # -- the end -----------------------------------------------------------------------------------
 
     def _close(self) -> None:
         if self._nodes is not None:

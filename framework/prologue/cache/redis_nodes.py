@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -13,7 +14,7 @@ from redis.retry import Retry
 
 from prologue.cache.connections import Connections
 
-__all__ = ["Client", "Command", "RedisNodes", "connect_nodes"]
+__all__ = ["Client", "Command", "RedisNodes", "Subscription", "connect_nodes"]
 
 Command: TypeAlias = tuple[bytes | str | int, ...]
 """A command with its arguments; what follows its name is its key, but in ``EVAL``, whose key is fourth."""
@@ -36,6 +37,57 @@ class RedisNodes(Protocol):
 
     def close(self) -> None:
         """Close the connections."""
+
+
+class Subscription:
+    """A connection that hears the messages of a channel; for one thread, but for :meth:`interrupt`.
+
+    Args:
+        connection: an open connection of redis-py; closed with the subscription, or if it cannot subscribe.
+        channel: the channel.
+
+    Raises:
+        Exception: what redis-py raises.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Any, channel: bytes) -> None:
+        self._connection = connection
+        try:
+            connection.send_command("SUBSCRIBE", channel, check_health=False)
+            connection.read_response(disable_decoding=True)
+        except BaseException:
+            connection.disconnect()
+            raise
+
+    def receive(self, timeout: float) -> bytes | bool | None:
+        """Wait for a message and return it; ``True`` for another reply, ``None`` if nothing comes in time.
+
+        Raises:
+            Exception: the connection is lost.
+        """
+        if not self._connection.can_read(timeout):
+            return None
+        reply = self._connection.read_response(disable_decoding=True)
+        return bytes(reply[2]) if reply[0] == b"message" else True
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        self._connection.send_command("PING", check_health=False)
+
+    def interrupt(self) -> None:
+        """Let the thread that receives go on, with an error; for any other thread."""
+        connected = self._connection._sock
+        if connected is not None:
+            try:
+                connected.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is lost already
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()
 
 
 class _SingleNode:
