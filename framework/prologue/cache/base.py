@@ -322,10 +322,17 @@ class CacheBackend(ABC):
         self._check_open()
         self._check_key(key)
         self.pending.overtake(key)
-        return self._add(key, self.entry(value, ttl, self.tag_generations(tags)))
+        entry = self.entry(value, ttl, self.tag_generations(tags))
+        if self._add(key, entry):
+            return True
+        there = self._read(key)
+        if there is None or not there.tags or self._current(there.tags):
+            return False
+        self._remove(key)  # it was invalidated
+        return self._add(key, entry)
 
     def incr(self, key: str, delta: int = 1, *, initial: int = 0, ttl: Duration | None = None) -> int:
-        """Add to an integer in one step, and return the sum.
+        """Add to an integer in one step, and return the sum; tags do not concern it.
 
         Args:
             key: a str of any content and length.
@@ -351,6 +358,9 @@ class CacheBackend(ABC):
             CacheOptionError, CacheClosedError: as for :meth:`set`.
         """
         self._check_open()
+        there = self._read(key)
+        if there is None or (there.tags and not self._current(there.tags)):
+            return False
         entry = self.entry(None, ttl)
         return self._touch(key, entry.fresh_until, entry.stale_until)
 
@@ -435,20 +445,7 @@ class CacheBackend(ABC):
         Raises:
             CacheOptionError: the ttl is not a duration.
         """
-        options = self.options if options is None else options
-        life = seconds(options.ttl if ttl is None else ttl, "ttl")
-        if not life:
-            return Entry(value, tags=tags)
-        if options.jitter:
-            life -= life * options.jitter * self._random.random()
-        now = self.clock()
-        return Entry(
-            value,
-            now + life,
-            now + life + seconds(options.stale, "stale"),
-            NEVER if options.eager is None else now + life * options.eager,
-            tags,
-        )
+        return Entry(value, *self._moments(ttl, self.options if options is None else options), tags)
 
     def tag_generations(self, tags: Iterable[str]) -> TagGenerations:
         """Return tags with their generations, as an entry keeps them; read them *before* the value is made.
@@ -461,6 +458,18 @@ class CacheBackend(ABC):
             raise TypeError(f"tags are several str, such as ({tags!r},), not one")
         names = tuple(dict.fromkeys(tags))
         return tuple(zip(names, self._generations(names), strict=True)) if names else ()
+
+    def _moments(self, ttl: Duration | None, options: CacheOptions) -> tuple[float, float, float]:
+        """Return ``fresh_until``, ``stale_until`` and ``refresh_at`` of a value that is made now."""
+        life = seconds(options.ttl if ttl is None else ttl, "ttl")
+        if not life:
+            return NEVER, NEVER, NEVER
+        if options.jitter:
+            life -= life * options.jitter * self._random.random()
+        now = self.clock()
+        fresh_until = now + life
+        stale_until = fresh_until + seconds(options.stale, "stale") if options.stale else fresh_until
+        return fresh_until, stale_until, NEVER if options.eager is None else now + life * options.eager
 
     def _current(self, tags: TagGenerations) -> bool:
         return self._generations([tag for tag, _ in tags]) == tuple(number for _, number in tags)
