@@ -92,8 +92,11 @@ class MultiLevelCache(CacheBackend):
         self._shared = levels[len(local) :]
         self._last = levels[-1]
         self._max_missed = max_missed
-        self._backplane = Backplane(self._last, self) if backplane and isinstance(self._last, RedisCache) else
-        None self._start_anew() super().__init__(name=name, options=options, clock=clock)
+        self._backplane = (
+            Backplane(self._last, self) if backplane and isinstance(self._last, RedisCache) else None
+        )
+        self._start_anew()
+        super().__init__(name=name, options=options, clock=clock)
 
     def _start_anew(self) -> None:
         self._fills = PendingWrites()
@@ -113,7 +116,7 @@ class MultiLevelCache(CacheBackend):
         levels = tuple(level.stats() for level in self.levels)
         return replace(super().stats(), levels=levels, available=all(level.available for level in levels))
 
-    # -- reading -------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     def _read(self, key: str) -> Entry | None:
         if self._missed and (write := self._missed.write_of(key)) is not None:
@@ -123,8 +126,11 @@ class MultiLevelCache(CacheBackend):
             entry = nearest._read(key)
         except CacheUnavailableError:
             entry = None
-        if entry is not None and self.clock() < entry.fresh_until and (not entry.tags or
-        self._current(entry.tags)):
+        if (
+            entry is not None
+            and self.clock() < entry.fresh_until
+            and (not entry.tags or self._current(entry.tags))
+        ):
             nearest.counters.hits += 1
             return entry
         nearest.counters.misses += 1
@@ -220,14 +226,12 @@ class MultiLevelCache(CacheBackend):
         believed_until = self.clock() + self._max_age
         if entry.fresh_until <= believed_until:
             return entry
-        return Entry(
-            entry.value, believed_until, entry.stale_until, entry.refresh_at, entry.tags, entry.etag
-        )
+        return Entry(entry.value, believed_until, entry.stale_until, entry.refresh_at, entry.tags, entry.etag)
 
     def _unless_over(self, entry: Entry | None) -> Entry | None:
         return None if entry is None or self.clock() >= entry.stale_until else entry
 
-    # -- tags ----------------------------------------------------------------------------------------
+    # -- tags --------------------------------------------------------------------------------------
 
     def _current(self, tags: TagGenerations) -> bool:
         current = self._tags.current(tags)
@@ -261,7 +265,7 @@ class MultiLevelCache(CacheBackend):
             self._recovery.start()
             raise
 
-    # -- changes -------------------------------------------------------------------------------------
+    # -- changes -----------------------------------------------------------------------------------
 
     def _on_shared(
         self, operation: Callable[[CacheBackend], object], keys: Iterable[str]
@@ -293,8 +297,9 @@ class MultiLevelCache(CacheBackend):
             for key in entries:
                 self._missed.made_up_for_write(key)
 
-    def _publish(self, *, keys: Sequence[str] = (), tags: Sequence[str] = (), everything: bool = False) ->
-    None:
+    def _publish(
+        self, *, keys: Sequence[str] = (), tags: Sequence[str] = (), everything: bool = False
+    ) -> None:
         if self._backplane is not None:
             self._backplane.publish(keys=keys, tags=tags, everything=everything)
 
@@ -391,7 +396,7 @@ class MultiLevelCache(CacheBackend):
     def _release(self, name: str, token: str) -> bool:
         return self._last._release(name, token)
 
-    # -- other processes -----------------------------------------------------------------------------
+    # -- other processes ---------------------------------------------------------------------------
 
     def _listen(self) -> None:
         backplane = self._backplane
@@ -429,7 +434,7 @@ class MultiLevelCache(CacheBackend):
         for level in reversed(self._local):
             level._remove_many(keys)
 
-    # -- after an outage -----------------------------------------------------------------------------
+    # -- after an outage ---------------------------------------------------------------------------
 
     def _make_up(self) -> None:
         """Do for the shared levels what they missed, as far as they answer; on the thread of the recovery."""
@@ -466,7 +471,7 @@ class MultiLevelCache(CacheBackend):
         finally:
             self.pending.end(pending)
 
-    # -- the end -------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def _close(self) -> None:
         if self._backplane is not None:
