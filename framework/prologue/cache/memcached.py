@@ -46,7 +46,7 @@ class _Server:
         self.salt = blake2b(name.encode(), digest_size=16).digest()
         self.connections = connections
         self.breaker = breaker
-        self.generation = 0
+        self.generation: int | None = None
 
 
 class MemcachedCache(RemoteCache):
@@ -143,13 +143,13 @@ class MemcachedCache(RemoteCache):
         """
         for _ in range(_GENERATIONS):
             generation = server.generation
-            stored = {self._keys.encode(key, generation): key for key in keys}
+            stored = {} if generation is None else {self._keys.encode(key, generation): key for key in keys}
             with self._client(server) as client:
                 found = client.gets_many([self._generation_key, *stored])
             current = found.pop(self._generation_key, None)
             if current is None:
                 self._create(server, self._generation_key)
-            elif self._integer(current[0]) == generation:
+            elif generation is not None and self._integer(current[0]) == generation:
                 return generation, {stored[stored_key]: payload for stored_key, payload in found.items()}
             else:
                 server.generation = self._integer(current[0])

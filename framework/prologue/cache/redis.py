@@ -126,7 +126,8 @@ class RedisCache(RemoteCache):
             clock=clock,
         )
         self._breaker = breaker
-        self._generation = 0  # of the namespace, as last seen; every use finds out whether it is current
+        # Of the namespace, as last seen: every use finds out whether it is current.
+        self._generation: int | None = None
         self._server = server
         self._timeout = seconds(timeout, "timeout")
         self._connect_timeout = seconds(connect_timeout, "connect_timeout")
@@ -167,10 +168,11 @@ class RedisCache(RemoteCache):
         """
         for _ in range(_GENERATIONS):
             generation = self._generation
-            current, *replies = self._execute([("GET", self._generation_key), *commands(generation)])
+            asked = () if generation is None else commands(generation)
+            current, *replies = self._execute([("GET", self._generation_key), *asked])
             if current is None:
                 self._execute([("SET", self._generation_key, new_generation(), "NX")])
-            elif self._integer(current) == generation:
+            elif generation is not None and self._integer(current) == generation:
                 return generation, replies
             else:
                 self._generation = self._integer(current)
