@@ -131,9 +131,9 @@ class MultiLevelCache(CacheBackend):
             and self.clock() < entry.fresh_until
             and (not entry.tags or self._current(entry.tags))
         ):
-            nearest.counters.hits += 1
+            self._count(nearest, 1, 0)
             return entry
-        nearest.counters.misses += 1
+        self._count(nearest, 0, 1)
         return self._search([key], {} if entry is None else {key: entry}).get(key)
 
     def _read_many(self, keys: Sequence[str]) -> dict[str, Entry]:
@@ -148,10 +148,9 @@ class MultiLevelCache(CacheBackend):
         except CacheUnavailableError:
             entries = {}
         usable = self._usable(entries, nearest)
-        nearest.counters.hits += len(usable)
         rest = [key for key in keys if key not in usable]
+        self._count(nearest, len(usable), len(rest))
         if rest:
-            nearest.counters.misses += len(rest)
             found |= self._search(rest, {key: entries[key] for key in rest if key in entries})
         return found | usable
 
@@ -183,8 +182,7 @@ class MultiLevelCache(CacheBackend):
                     self._fill(fills[key], entry, depth)
                 found |= usable
                 wanted = [key for key in wanted if key not in usable]
-                level.counters.hits += len(usable)
-                level.counters.misses += len(wanted)
+                self._count(level, len(usable), len(wanted))
                 for key in wanted:
                     if key in entries:
                         stale[key] = entries[key]
@@ -196,6 +194,11 @@ class MultiLevelCache(CacheBackend):
             for fill in fills.values():
                 self._fills.end(fill)
         return stale | found
+
+    def _count(self, level: CacheBackend, hits: int, misses: int) -> None:
+        level.counters.misses += misses
+        if isinstance(level, RemoteCache):  # a memory cache counts the hits itself
+            level.counters.hits += hits
 
     def _usable(self, entries: Mapping[str, Entry], level: CacheBackend) -> dict[str, Entry]:
         """Return the entries of a level that are fresh and whose tags are current."""
@@ -362,23 +365,18 @@ class MultiLevelCache(CacheBackend):
             raise CacheUnavailableError(
                 f"cache {self.name!r} has not made up yet for what its last level missed of key {key!r}"
             )
+        self._listen()
+        for level in reversed(self._shared[:-1]):
+            level._remove(key)  # before: if it does not answer, nothing may happen at all
         result = operation()
-        above = self._shared[:-1]
-        failed = None
-        for level in reversed(above):
-            try:
-                level._remove(key)
-            except CacheUnavailableError as error:
-                failed = error
         self._fills.overtake(key)
-        self._drop_local([key])
-        if failed is not None:
-            self._missed.note_writes({key: None})
-            self._recovery.start()
         try:
+            for level in reversed(self._shared[:-1]):
+                level._remove(key)  # after: another process may have filled it
             self._publish(keys=[key])
         except CacheUnavailableError:
-            self.counters.errors += 1  # the others see it after max_age
+            self.counters.errors += 1
+        self._drop_local([key])
         return result
 
     def _add(self, key: str, entry: Entry) -> bool:
