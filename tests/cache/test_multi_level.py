@@ -373,20 +373,20 @@ def test_a_generation_that_was_read_before_an_invalidation_is_not_learned_after_
     view = TagView()
     epoch = view.epoch
     view.forget(["other"])
-    view.learn(epoch, ["users"], [1])
+    view.learn(epoch, {"users": 1})
     assert view.current((("users", 1),)) is None
-    view.learn(view.epoch, ["users"], [2])
+    view.learn(view.epoch, {"users": 2})
     assert [view.current((("users", number),)) for number in (1, 2)] == [False, True]
     epoch = view.epoch
     view.forget_all()
-    view.learn(epoch, ["users"], [2])
+    view.learn(epoch, {"users": 2})
     assert view.current((("users", 2),)) is None
 
 
 def test_no_more_generations_are_remembered_than_the_limit() -> None:
     view = TagView()
     for number in range(10_001):
-        view.learn(view.epoch, [f"t{number}"], [number])
+        view.learn(view.epoch, {f"t{number}": number})
     assert view.current((("t0", 0),)) is None
     assert view.current((("t10000", 10_000),)) is True
 

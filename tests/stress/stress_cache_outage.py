@@ -124,8 +124,8 @@ def test_an_outage_of_ten_seconds(kind: str, how: str, tmp_path: Path) -> None:
         after = [one for one in done if one.due >= BEFORE + OUTAGE + 2]
         print(
             f"\n{kind} {how}: {len(done)} requests, {sum(one.failed for one in done)} failed; p99 in ms:"
-            f" before {p99(before):.2f}, first second {p99(first):.2f}, then {p99(later):.2f}, after {p99(after):.2f};"
-            f" the longest then {max(one.seconds for one in later) * 1000:.1f};"
+            f" before {p99(before):.2f}, first second {p99(first):.2f}, then {p99(later):.2f},"
+            f" after {p99(after):.2f}; the longest then {max(one.seconds for one in later) * 1000:.1f};"
             f" right again after {recovered[0]:.2f} s"
         )
         assert not any(one.failed for one in done)

@@ -247,13 +247,12 @@ class MultiLevelCache(CacheBackend):
         except CacheUnavailableError:
             self._last.counters.errors += 1
             return tuple(map(self._tags.get_or_make_up, tags))
-        if self._missed:
-            return tuple(
-                self._tags.get_or_make_up(tag) if self._missed.missed_tag(tag) else generation
-                for tag, generation in zip(tags, generations, strict=True)
-            )
-        self._tags.learn(epoch, tags, generations)
-        return generations
+        current = dict(zip(tags, generations, strict=True))
+        missed = [tag for tag in tags if self._missed.missed_tag(tag)] if self._missed else ()
+        for tag in missed:  # what the store says of them is old
+            current[tag] = self._tags.get_or_make_up(tag)
+        self._tags.learn(epoch, current)
+        return tuple(current.values())
 
     def _invalidate(self, tags: Sequence[str]) -> None:
         self._listen()
@@ -345,6 +344,7 @@ class MultiLevelCache(CacheBackend):
         return max(counts)
 
     def _clear(self) -> None:
+        before = self._missed.writes() if self._missed else {}
         failed = self._on_shared(lambda level: level._clear(), ())
         self._fills.overtake_all()
         for level in reversed(self._local):
@@ -357,6 +357,8 @@ class MultiLevelCache(CacheBackend):
             self._missed.note_clear()
             self._recovery.start()
             raise
+        for key, write in before.items():
+            self._missed.made_up_for_write(key, write)
 
     # What the last level decides, in one step; the levels above learn it when they are asked.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 from prologue.cache.entry import TagGenerations
 from prologue.cache.remote import new_generation
@@ -37,13 +37,13 @@ class TagView:
                 return None if found is None else False
         return True
 
-    def learn(self, epoch: int, tags: Sequence[str], generations: Sequence[int]) -> None:
+    def learn(self, epoch: int, generations: Mapping[str, int]) -> None:
         """Remember what was read from the store, unless something was forgotten since the epoch."""
         with self._lock:
             if self.epoch == epoch:
-                if len(self._known) + len(tags) > _LIMIT:
+                if len(self._known) + len(generations) > _LIMIT:
                     self._known = {}
-                self._known.update(zip(tags, generations, strict=True))
+                self._known.update(generations)
 
     def get_or_make_up(self, tag: str) -> int:
         """Return the generation of a tag; if it is not known, one that the store does not know either."""
