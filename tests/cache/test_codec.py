@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from prologue.cache.codec import Codec
@@ -100,6 +100,9 @@ values = atoms | st.recursive(
 )
 
 
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
 def same(left: Any, right: Any) -> bool:
     """Equality that tells 1 from True and from 1.0, and a time zone from another."""
     if type(left) is not type(right):
@@ -113,6 +116,7 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right) and repr(left) == repr(right)
 
 
+@relaxed
 @given(values)
 @example({1: "a", None: b"b", 2.5: [True, 1, 1.0]})
 @example([2**64, -(2**63) - 1, 2**63, "\ud800", {"\udfff": 2**200}])
@@ -228,6 +232,7 @@ def test_what_is_no_payload_is_an_error_and_never_code(payload: bytes, message: 
     assert ran == []
 
 
+@relaxed
 @given(st.binary() | st.binary().map(forge) | st.builds(forge, st.binary(), st.integers(0, 7)))
 def test_random_bytes_raise_nothing_but_codec_errors(payload: bytes) -> None:
     for codec in (plain, registered, Codec(secret_keys=[KEY], allow_pickle=True)):
@@ -237,6 +242,7 @@ def test_random_bytes_raise_nothing_but_codec_errors(payload: bytes) -> None:
             pass
 
 
+@relaxed
 @given(values, st.data())
 def test_a_payload_with_one_bit_changed_is_refused(value: Any, data: st.DataObject) -> None:
     payload = bytearray(compressing.encode(value, b"key"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymemcache.client.base import Client
 
@@ -58,7 +58,7 @@ def test_nothing_is_connected_before_the_first_use() -> None:
 
 
 @given(st.dictionaries(st.text(st.characters(codec=None)), st.integers(), max_size=20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_keys_of_any_content_name_their_own_values(
     memcached_server: Memcached, values: dict[str, int]
 ) -> None:
