@@ -53,6 +53,13 @@ def hearing(cache: MultiLevelCache) -> MultiLevelCache:
     return cache
 
 
+def settle(one: MultiLevelCache, other: MultiLevelCache) -> None:
+    """Return when the other has heard all that the one has said."""
+    other.set("sign", 0)
+    one.set("sign", 1)
+    until(lambda: other.get("sign") == 1)
+
+
 def local(cache: MultiLevelCache, key: str) -> bool:
     """Whether the local level has a key."""
     return cache.levels[0]._read(key) is not None
@@ -204,6 +211,7 @@ def test_a_change_that_could_not_be_told_is_told_again(make: Make, monkeypatch: 
     mine, other = hearing(make()), hearing(make())
     mine.set_many({"set": 1, "deleted": 1, "counted": 1})
     mine.set("tagged", 1, tags=("users",))
+    settle(mine, other)
     assert len(other.get_many(["set", "deleted", "counted", "tagged"])) == 4
 
     def fail(*args: Any, **options: Any) -> None:

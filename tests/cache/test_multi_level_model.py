@@ -33,6 +33,7 @@ class Levels(RuleBasedStateMachine):
         self.other = self.setup.other()
         self.last: dict[str, tuple[int, float, list[str]]] = {}
         self.pending: list[tuple[Any, Any]] = []
+        self.void: list[Any] = []  # pending writes whose tags were invalidated
         self.values = iter(range(1, 10**9))
 
     def expected(self, key: str) -> int | None:
@@ -69,6 +70,7 @@ class Levels(RuleBasedStateMachine):
         except CacheUnavailableError:
             assert self.setup.store.down
         self.last = {key: found for key, found in self.last.items() if tag not in found[2]}
+        self.void += [pending for pending, entry in self.pending if tag in dict(entry.tags)]
 
     @rule(key=keys, under=tags)
     def begin(self, key: str, under: list[str]) -> None:
@@ -81,11 +83,9 @@ class Levels(RuleBasedStateMachine):
         if self.pending:
             pending, entry = self.pending.pop(0)
             if self.cache._write_pending(pending, entry):
-                names = [tag for tag, _ in entry.tags]
-                if self.cache._current(entry.tags) and entry.value is not None:
-                    self.last[pending.key] = entry.value, entry.fresh_until, names
-                else:
-                    self.last.pop(pending.key, None)
+                self.last.pop(pending.key, None)
+                if pending not in self.void and entry.value is not None:
+                    self.last[pending.key] = entry.value, entry.fresh_until, list(dict(entry.tags))
             self.cache.pending.end(pending)
 
     @rule(key=keys)
