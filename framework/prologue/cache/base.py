@@ -84,6 +84,18 @@ class CacheBackend(ABC):
         closed: whether it was closed in this process.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_loader",
+        "_random",
+        "clock",
+        "closed",
+        "counters",
+        "name",
+        "options",
+        "pending",
+    )
+
     def __init__(
         self,
         *,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping
 
-from prologue.cache.node import Node, Segment
+from prologue.cache.node import Node
+from prologue.lifecycle import MISSING
 
 __all__ = ["LRU"]
 
@@ -14,35 +14,31 @@ class LRU:
     """The policy ``lru``. Hits wait in a buffer, and are told to the order before anything leaves.
 
     Attributes:
-        buffer: where a hit leaves its node, without a lock; :meth:`catch_up` is called from time to time.
+        buffer: where a hit leaves its node, without a lock.
     """
 
     __slots__ = ("_order", "buffer")
 
-    def __init__(self, capacity: int, residents: Mapping[str, Node]) -> None:
-        # Invariant: once the buffer is empty, every resident is in _order, the least recently used first.
-        self._order: Segment = OrderedDict()
+    def __init__(self, capacity: int) -> None:
+        # Invariant: once the buffer is empty, every resident that was taken in is in _order, the least
+        # recently used first.
+        self._order: OrderedDict[str, Node] = OrderedDict()
         self.buffer: deque[Node] = deque()
 
     def resize(self, capacity: int) -> None:
         pass
 
-    def add(self, node: Node, full: bool) -> None:
+    def make_room(self, new: list[Node], count: int) -> list[Node]:
+        for node in new:
+            if node.value is not MISSING:
+                self.buffer.append(node)
+                self._order[node.key] = node
         self.catch_up()
-        self._order[node.key] = node
-        node.segment = self._order
+        return [self._order.popitem(last=False)[1] for _ in range(min(count, len(self._order)))]
 
     def remove(self, node: Node) -> None:
-        self.catch_up()
-        del self._order[node.key]
-
-    def clear(self) -> None:
-        self._order.clear()
-        self.buffer.clear()
-
-    def evict(self) -> Node:
-        self.catch_up()
-        return self._order.popitem(last=False)[1]
+        if self._order.get(node.key) is node:
+            del self._order[node.key]
 
     def catch_up(self) -> None:
         buffer, order = self.buffer, self._order
@@ -50,3 +46,7 @@ class LRU:
             node = buffer.popleft()
             if order.get(node.key) is node:
                 order.move_to_end(node.key)
+
+    def clear(self) -> None:
+        self._order.clear()
+        self.buffer.clear()

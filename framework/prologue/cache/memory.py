@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 from prologue.cache.base import CacheBackend
 from prologue.cache.entry import NEVER, Entry
 from prologue.cache.expiry import Expiry
+from prologue.cache.local import Generations, LocalLocks
 from prologue.cache.lru import LRU
 from prologue.cache.node import EvictionPolicy, Node
 from prologue.cache.options import CacheOptions, Duration, seconds
@@ -30,15 +31,16 @@ Policy: TypeAlias = Literal["w-tinylfu", "s3-fifo", "lru"]
 Cause: TypeAlias = Literal["cleared", "deleted", "evicted", "expired", "invalidated", "replaced"]
 RemovalListener: TypeAlias = Callable[[str, Any, Cause], object]
 
-_POLICIES: Mapping[Policy, Callable[[int, Mapping[str, Node]], EvictionPolicy]] = {
+_POLICIES: Mapping[Policy, Callable[[int], EvictionPolicy]] = {
     "w-tinylfu": TinyLFU,
     "s3-fifo": S3FIFO,
     "lru": LRU,
 }
 _SWEPT_AT_ONCE = 16
 _BUFFERED_HITS = 64
-_MOST_TAGS = 100_000
-_MOST_LOCKS = 1000
+_BATCH = 64
+_NOT_QUICKLY = -1.0
+_NUMBERS = (int, float)
 
 _logger = logging.getLogger("prologue.cache")
 
@@ -73,6 +75,33 @@ class InMemoryCache(CacheBackend):
         ``getsizeof`` or the policy is unknown.
     """
 
+    __slots__ = (
+        "_batch",
+        "_buffer",
+        "_copy",
+        "_expiry",
+        "_getsizeof",
+        "_lean",
+        "_life",
+        "_lock",
+        "_locks",
+        "_make_policy",
+        "_max_idle",
+        "_most_entries",
+        "_most_weight",
+        "_new",
+        "_nodes",
+        "_on_removal",
+        "_past_hits",
+        "_policy",
+        "_quick",
+        "_removed",
+        "_tags",
+        "_weight",
+        "max_entries",
+        "max_weight",
+    )
+
     def __init__(
         self,
         max_entries: int | None = 10_000,
@@ -105,39 +134,61 @@ class InMemoryCache(CacheBackend):
         self._max_idle = None if max_idle is None else seconds(max_idle, "max_idle")
         self._copy = copy
         self._on_removal = on_removal
+        self._life = self.options.ttl
+        self._quick = self._max_idle is None and copy is None
+        self._lean = (
+            self._quick
+            and getsizeof is None
+            and on_removal is None
+            and self.options == CacheOptions(ttl=self._life)
+        )
+        # Room is made for several at once: a hundredth of the cache, so that it is nearly full at any time.
+        self._batch = max(1, min(_BATCH, (max_entries or 1) // 100))
         self._start_over()
 
     def _start_over(self) -> None:
-        # Invariant: under the lock, _nodes, the policy and, as far as they expire, _expiry hold the same
-        # nodes; _weight is the sum of theirs; the bounds are kept whenever the lock is free. Readers take no
-        # lock: they see a node or they do not, and a node's value, moments and tags never change.
+        # Invariant: under the lock, the nodes of _nodes are those of the policy and of _new together and, as
+        # far as they expire, those of _expiry; _weight is the sum of theirs; the bounds are kept whenever the
+        # lock is free. Readers take no lock. A node that leaves gets the value MISSING, so a reader that has
+        # it sees that.
         self._lock = threading.Lock()
         self._nodes: dict[str, Node] = {}
-        self._policy = self._make_policy(self.max_entries or 1, self._nodes)
+        self._new: list[Node] = []  # not yet told to the policy
+        self._policy = self._make_policy(self.max_entries or 1)
+        self._buffer = self._policy.buffer
         self._expiry = Expiry()
         self._weight = 0.0
         self._past_hits = 0  # of the nodes that left, without the writes that counted as uses
-        self._removed: deque[tuple[Node, Cause]] = deque()
-        self._plain = self._max_idle is None and self._copy is None and self._policy.buffer is None
-        # Invariant: numbers only grow; a tag that is not here has the generation _oldest.
-        self._tags: OrderedDict[str, int] = OrderedDict()
-        self._oldest = self._newest = 0
-        self._fence = 0
-        self._locks: dict[str, tuple[str, float]] = {}
+        self._removed: deque[tuple[str, Any, Cause]] = deque()
+        self._tags = Generations()
+        self._locks = LocalLocks()
 
     # -- reading --
 
     def get(self, key: str, default: Any = None) -> Any:
-        node = self._nodes.get(key)
         # PERF: no call but the clock's, and no lock: this is what a hit costs.
-        if node is not None and node.plain and self.clock() < node.fresh_until:
-            node.hits += 1
-            return node.value
-        entry = None if node is None else self._use(node)
-        if entry is None:
+        try:
+            node = self._nodes[key]
+        except KeyError:
             self.counters.misses += 1
             return default
-        return entry.value
+        if self.clock() < node.quick_until:
+            node.hits += 1
+            value = node.value
+            if value is not MISSING:
+                if self._buffer is not None:
+                    self._tell_of_hit(node)
+                return value
+        entry = self._entry_of(node)
+        if entry is None or self.clock() >= entry.fresh_until:
+            self.counters.misses += 1
+            return default
+        if entry.tags and not self._current(entry.tags):
+            self.counters.misses += 1
+            self._discard(node, "invalidated")
+            return default
+        self._hit(node)
+        return entry.value if self._copy is None else self._copy(entry.value)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         found = {}
@@ -147,94 +198,135 @@ class InMemoryCache(CacheBackend):
                 found[key] = value
         return found
 
-    def _use(self, node: Node) -> Entry | None:
-        """Return the entry of a node if it is fresh and its tags are current; remove what is of no use."""
-        now = self.clock()
-        if now >= node.fresh_until or self._is_over(node, now):
-            if self._is_over(node, now):
-                self._discard(node, "expired")
-            return None
-        if node.tags and not self._current(node.tags):
-            self._discard(node, "invalidated")
-            return None
-        return self._hit(node, now)
-
     def _read(self, key: str) -> Entry | None:
         node = self._nodes.get(key)
-        if node is None:
+        entry = None if node is None else self._entry_of(node)
+        if node is None or entry is None:
             return None
-        now = self.clock()
-        if self._is_over(node, now):
-            self._discard(node, "expired")
-            return None
-        return self._hit(node, now) if now < node.fresh_until else self._handed_out(node)
-
-    def _hit(self, node: Node, now: float) -> Entry:
-        node.hits += 1
-        if self._max_idle is not None:
-            node.used = now
-        buffer = self._policy.buffer
-        if buffer is not None:
-            buffer.append(node)
-            if len(buffer) >= _BUFFERED_HITS and self._lock.acquire(blocking=False):
-                try:
-                    self._policy.catch_up()
-                finally:
-                    self._lock.release()
-        return self._handed_out(node)
-
-    def _handed_out(self, node: Node) -> Entry:
+        self._hit(node)
         if self._copy is None:
-            return node
+            return entry
         return Entry(
-            self._copy(node.value),
-            node.fresh_until,
-            node.stale_until,
-            node.refresh_at,
-            node.tags,
-            node.etag,
+            self._copy(entry.value),
+            entry.fresh_until,
+            entry.stale_until,
+            entry.refresh_at,
+            entry.tags,
+            entry.etag,
         )
 
+    def _entry_of(self, node: Node) -> Entry | None:
+        """Return what is known of a node, unless it is over or has left; remove it if it is over."""
+        entry = node.entry
+        if entry is None:
+            moment = node.quick_until
+            value = node.value
+            if value is MISSING:
+                return None
+            entry = Entry(value, moment, moment)
+        if self._is_over(node, self.clock()):
+            self._discard(node, "expired")
+            return None
+        return entry
+
+    def _hit(self, node: Node) -> None:
+        node.hits += 1
+        if self._max_idle is not None:
+            node.used = self.clock()
+        if self._buffer is not None:
+            self._tell_of_hit(node)
+
+    def _tell_of_hit(self, node: Node) -> None:
+        assert self._buffer is not None
+        self._buffer.append(node)
+        if len(self._buffer) >= _BUFFERED_HITS and self._lock.acquire(blocking=False):
+            try:
+                self._policy.catch_up()
+            finally:
+                self._lock.release()
+
     def _is_over(self, node: Node, now: float) -> bool:
-        return now >= node.stale_until or (self._max_idle is not None and now >= node.used + self._max_idle)
+        return now >= self._over_at(node)
+
+    def _over_at(self, node: Node) -> float:
+        """Return the moment from which a node is of no use."""
+        entry = node.entry
+        if entry is None:
+            return node.quick_until
+        if self._max_idle is None:
+            return entry.stale_until
+        return min(entry.stale_until, node.used + self._max_idle)
 
     # -- writing --
 
     def set(self, key: str, value: Any, ttl: Duration | None = None, *, tags: Iterable[str] = ()) -> None:
-        # PERF: as the base does it, without the collections of a set_many of one.
-        self._check_open()
-        self._check_key(key)
-        self.pending.overtake(key)
-        generations = self.tag_generations(tags) if tags else ()
-        self._store(Node(key, value, *self._moments(ttl, self.options), generations))
+        life: Any = self._life if ttl is None else ttl
+        simple = type(life) in _NUMBERS and 0 <= life < math.inf and type(key) is str
+        if tags or not simple or not self._lean:
+            return super().set(key, value, ttl, tags=tags)
+        # PERF: from here on this is what the base and _put() do together, for a value with nothing but a ttl.
+        if self.pending.writes:
+            self.pending.overtake(key)
+        now = self.clock()
+        until = now + life if life else NEVER
+        nodes, new = self._nodes, self._new
+        with self._lock:
+            if self._expiry.next <= now:
+                self._sweep(now)
+            node = nodes.get(key)
+            if node is None:
+                if len(nodes) >= self._most_entries or len(new) >= self._batch:
+                    self._make_room()
+                node = nodes[key] = Node(key, value, until)
+                new.append(node)
+                if life:
+                    expiry = self._expiry
+                    if expiry.last_from <= until < expiry.last_until:
+                        node.bucket = expiry.last_number
+                        expiry.last[node] = None
+                    else:
+                        expiry.add(node, until)
+            elif node.entry is None:
+                self._update(node, value, until)
+            else:
+                self._put(Node(key, value, until))
+        return None
+
+    def _update(self, node: Node, value: Any, until: float) -> None:
+        """Give a node without an entry another value; it keeps its place. A write is a use."""
+        node.hits += 1
+        self._past_hits -= 1
+        if self._buffer is not None:
+            self._buffer.append(node)
+        node.value = value  # before the moment: a reader may get it with the old one, and never the reverse
+        node.quick_until = until
+        self._expiry.remove(node)
+        if until != NEVER:
+            self._expiry.add(node, until)
 
     def _write(self, key: str, entry: Entry) -> None:
-        self._store(self._node(key, entry))
+        self._store(key, entry)
 
     def _write_pending(self, pending: PendingWrite, entry: Entry) -> bool:
-        return self._store(self._node(pending.key, entry), unless=lambda _: pending.overtaken)
+        return self._store(pending.key, entry, unless=lambda _: pending.overtaken)
 
     def _add(self, key: str, entry: Entry) -> bool:
-        return self._store(self._node(key, entry), unless=self._is_fresh)
-
-    def _node(self, key: str, entry: Entry) -> Node:
-        return Node(
-            key, entry.value, entry.fresh_until, entry.stale_until, entry.refresh_at, entry.tags, entry.etag
-        )
+        return self._store(key, entry, unless=self._is_fresh)
 
     def _is_fresh(self, key: str) -> bool:
         node = self._nodes.get(key)
         now = self.clock()
-        return node is not None and now < node.fresh_until and not self._is_over(node, now)
+        if node is None or self._is_over(node, now):
+            return False
+        return node.entry is None or now < node.entry.fresh_until
 
-    def _store(self, node: Node, unless: Callable[[str], bool] | None = None) -> bool:
-        """Store a node unless something holds, asked under the lock; return whether it did not."""
+    def _store(self, key: str, entry: Entry, unless: Callable[[str], bool] | None = None) -> bool:
+        """Store an entry unless something holds, asked under the lock; return whether it did not."""
         if self._copy is not None:
-            node.value = self._copy(node.value)
-        if self._getsizeof is not None:
-            node.weight = self._weigh(node.key, node.value)
+            entry.value = self._copy(entry.value)
+        node = self._node(key, entry, self._weigh(key, entry.value))
         with self._lock:
-            if unless is not None and unless(node.key):
+            if unless is not None and unless(key):
                 return False
             self._put(node)
         if self._removed:
@@ -249,76 +341,96 @@ class InMemoryCache(CacheBackend):
             raise CacheValueError(f"key {key!r}: the weight of a value must be 0 or more, not {weight!r}")
         return weight
 
+    def _node(self, key: str, entry: Entry, weight: float) -> Node:
+        quick = self._quick and not entry.tags
+        if quick and entry.etag is None and entry.fresh_until == entry.stale_until:
+            node = Node(key, entry.value, entry.fresh_until)
+        else:
+            node = Node(key, entry.value, entry.fresh_until if quick else _NOT_QUICKLY, entry)
+        node.weight = weight
+        return node
+
     def _put(self, node: Node) -> None:
         """Make a node resident, in place of the one with its key, and let leave what must for it."""
-        nodes, policy = self._nodes, self._policy
         now = node.used = self.clock()
-        node.plain = self._plain and not node.tags
         if self._expiry.next <= now:
-            self._sweep(now, _SWEPT_AT_ONCE)
-        old = nodes.get(node.key)
-        if node.weight > self._most_weight:
-            if old is not None:
-                self._remove_node(old, "evicted")
-            return
-        self._weight += node.weight
-        if old is None:
-            nodes[node.key] = node
-            full = len(nodes) > self._most_entries or self._weight > self._most_weight
-            policy.add(node, full)
-            if self.max_entries is None and not full:
-                policy.resize(len(nodes))
+            self._sweep(now)
+        old = self._nodes.get(node.key)
+        if old is not None:
+            self._remove_node(old, "replaced")
+        weigh = self.max_weight is not None
+        if weigh and node.weight > self._most_weight:
+            return  # as if it had been evicted at once
+        if len(self._nodes) >= self._most_entries or len(self._new) >= self._batch:
+            self._make_room()
+        self._nodes[node.key] = node
+        self._new.append(node)
+        if (moment := self._over_at(node)) != NEVER:
+            self._expiry.add(node, moment)
+        if weigh:
+            self._weight += node.weight
+            if self.max_entries is None:
+                self._policy.resize(len(self._nodes))
+            while self._weight > self._most_weight:
+                if self._expiry.next > now or not self._sweep(now):
+                    self._evict(1)
+
+    def _make_room(self) -> None:
+        """Tell the policy of the new nodes, and make room for as many more."""
+        if self.max_entries is None:
+            self._evict(0)
         else:
-            node.succeed(old)
-            self._past_hits -= 1
-            nodes[node.key] = node
-            if policy.buffer is not None:
-                policy.buffer.append(node)
-            self._weight -= old.weight
-            self._expiry.remove(old)
-            if self._on_removal is not None:
-                self._removed.append((old, "replaced"))
-            full = self._weight > self._most_weight
-        if node.stale_until != NEVER or self._max_idle is not None:
-            self._expiry.add(node, self._over_at(node))
-        while full:
-            if self._expiry.next > now or not self._sweep(now, 1):
-                self._forget(policy.evict(), "evicted")
-            full = len(nodes) > self._most_entries or self._weight > self._most_weight
+            self._evict(max(0, len(self._nodes) + self._batch - self.max_entries))
 
-    def _over_at(self, node: Node) -> float:
-        if self._max_idle is None:
-            return node.stale_until
-        return min(node.stale_until, node.used + self._max_idle)
+    def _evict(self, count: int) -> None:
+        victims = self._policy.make_room(self._new, count)
+        self._new.clear()
+        if self._on_removal is not None or self.max_weight is not None:
+            for victim in victims:
+                self._forget(victim, "evicted")
+            return
+        # PERF: the same in a loop of its own, for most caches.
+        self._expiry.remove_all(victims)
+        nodes, hits = self._nodes, 0
+        for victim in victims:
+            del nodes[victim.key]
+            hits += victim.hits
+            victim.value = MISSING
+            victim.entry = None
+        self._past_hits += hits
+        self.counters.evictions += len(victims)
 
-    def _sweep(self, now: float, limit: int) -> int:
-        """Remove up to so many expired entries; return how many."""
-        removed = 0
-        for node in self._expiry.due(now, limit):
+    def _sweep(self, now: float) -> bool:
+        """Remove some expired entries; return whether there were any."""
+        found = False
+        for node in self._expiry.due(now, _SWEPT_AT_ONCE):
             if self._is_over(node, now):
                 self._remove_node(node, "expired")
-                removed += 1
+                found = True
             else:  # used since it was put there
                 self._expiry.remove(node)
                 self._expiry.add(node, self._over_at(node))
-        return removed
+        return found
 
     def _remove_node(self, node: Node, cause: Cause) -> None:
-        self._policy.remove(node)
         self._forget(node, cause)
+        self._policy.remove(node)
 
     def _forget(self, node: Node, cause: Cause) -> None:
-        """Remove a node that the policy has forgotten."""
+        """Remove a node of which the policy knows that it leaves."""
         del self._nodes[node.key]
         self._expiry.remove(node)
-        self._weight = self._weight - node.weight if self._nodes else 0.0  # without the error of the sum
+        if self.max_weight is not None:
+            self._weight = self._weight - node.weight if self._nodes else 0.0  # without the error of the sum
         self._past_hits += node.hits
         if cause == "evicted":
             self.counters.evictions += 1
         elif cause == "expired":
             self.counters.expirations += 1
         if self._on_removal is not None:
-            self._removed.append((node, cause))
+            self._removed.append((node.key, node.value, cause))
+        node.value = MISSING
+        node.entry = None
 
     def _discard(self, node: Node, cause: Cause) -> bool:
         """Remove a node unless it has left meanwhile; return whether it was there."""
@@ -334,29 +446,28 @@ class InMemoryCache(CacheBackend):
         assert self._on_removal is not None
         while self._removed:
             try:
-                node, cause = self._removed.popleft()
+                key, value, cause = self._removed.popleft()
             except IndexError:  # another thread was faster
                 return
             try:
-                self._on_removal(node.key, node.value, cause)
+                self._on_removal(key, value, cause)
             except Exception:
-                _logger.exception("removal listener of cache %r failed for key %r", self.name, node.key)
+                _logger.exception("removal listener of cache %r failed for key %r", self.name, key)
 
     def _increment(self, key: str, delta: int, initial: Entry) -> int:
         weight = self._weigh(key, initial.value)
         with self._lock:
             node = self._nodes.get(key)
             if node is None or not self._is_fresh(key):
-                node = self._node(key, initial)
-            elif type(node.value) is int:
-                node, weight = self._node(key, node), node.weight
+                entry = initial
             else:
-                raise CacheValueError(
-                    f"key {key!r} holds a {type(node.value).__name__}, and only an int counts"
-                )
-            total: int = node.value + delta
-            node.value, node.weight = total, weight
-            self._put(node)
+                if type(node.value) is not int:
+                    kind = type(node.value).__name__
+                    raise CacheValueError(f"key {key!r} holds a value of type {kind}: only int counts")
+                entry = self._changed(node)
+            total: int = entry.value + delta
+            entry.value = total
+            self._put(self._node(key, entry, weight))
         if self._removed:
             self._tell()
         return total
@@ -366,12 +477,19 @@ class InMemoryCache(CacheBackend):
             node = self._nodes.get(key)
             if node is None or not self._is_fresh(key):
                 return False
-            touched = Node(key, node.value, fresh_until, stale_until, NEVER, node.tags, node.etag)
-            touched.weight = node.weight
-            self._put(touched)
+            entry = self._changed(node)
+            entry.fresh_until, entry.stale_until, entry.refresh_at = fresh_until, stale_until, NEVER
+            self._put(self._node(key, entry, node.weight))
         if self._removed:
             self._tell()
         return True
+
+    def _changed(self, node: Node) -> Entry:
+        """Return a copy of what is known of a node, to be changed."""
+        old = node.entry
+        if old is None:
+            return Entry(node.value, node.quick_until, node.quick_until)
+        return Entry(old.value, old.fresh_until, old.stale_until, old.refresh_at, old.tags, old.etag)
 
     # -- removing --
 
@@ -384,53 +502,26 @@ class InMemoryCache(CacheBackend):
 
     def _clear(self) -> None:
         with self._lock:
-            nodes = list(self._nodes.values())
-            self._past_hits += sum(node.hits for node in nodes)
-            self._nodes.clear()
+            for node in list(self._nodes.values()):
+                self._forget(node, "cleared")
+            self._new.clear()
             self._policy.clear()
-            self._expiry.clear()
-            self._weight = 0.0
-            if self._on_removal is not None:
-                self._removed.extend((node, "cleared") for node in nodes)
         if self._removed:
             self._tell()
 
     def _generations(self, tags: Sequence[str]) -> tuple[int, ...]:
-        return tuple([self._tags.get(tag, self._oldest) for tag in tags])
+        return self._tags.generations(tags)
 
     def _invalidate(self, tags: Sequence[str]) -> None:
-        with self._lock:
-            self._newest += 1
-            for tag in tags:
-                self._tags[tag] = self._newest
-                self._tags.move_to_end(tag)
-            while len(self._tags) > _MOST_TAGS:
-                # Tags that were never invalidated get another generation too: a miss, never a stale value.
-                tag, number = next(iter(self._tags.items()))
-                self._oldest = number
-                del self._tags[tag]
+        self._tags.invalidate(tags)
 
     # -- the rest --
 
     def _acquire(self, name: str, token: str, ttl: float) -> int | None:
-        now = self.clock()
-        with self._lock:
-            held = self._locks.get(name)
-            if held is not None and now < held[1]:
-                return None
-            if len(self._locks) > _MOST_LOCKS:
-                self._locks = {other: lock for other, lock in self._locks.items() if now < lock[1]}
-            self._locks[name] = token, now + ttl
-            self._fence += 1
-            return self._fence
+        return self._locks.acquire(name, token, ttl, self.clock())
 
     def _release(self, name: str, token: str) -> bool:
-        with self._lock:
-            held = self._locks.get(name)
-            if held is None or held[0] != token:
-                return False
-            del self._locks[name]
-            return self.clock() < held[1]
+        return self._locks.release(name, token, self.clock())
 
     def stats(self) -> CacheStats:
         with self._lock:
@@ -447,13 +538,15 @@ class InMemoryCache(CacheBackend):
         return len(self._nodes)
 
     def _close(self) -> None:
+        self._lean = False
         self._clear()
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        torn = self._lock.locked()  # a thread of the parent was about to change something
-        if torn:
+        if self._lock.locked():  # a thread of the parent was about to change something
             self._start_over()
         else:
             self._lock = threading.Lock()
+            self._tags.after_fork()
+            self._locks = LocalLocks()
             self._past_hits = -sum(node.hits for node in self._nodes.values())

@@ -2,88 +2,67 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from typing import Any, Protocol
 
-from prologue.cache.entry import NEVER, Entry, TagGenerations
+from prologue.cache.entry import Entry
 
-__all__ = ["EvictionPolicy", "Node", "Segment"]
+__all__ = ["EvictionPolicy", "Node"]
 
 
-class Node(Entry):
-    """An entry that is resident: all policies and the expiry keep what they need in it.
+class Node:
+    """A resident: all policies and the expiry keep what they need in it.
+
+    PERF: what a slot does not need from the start is set when it does: a node is made for every new key.
 
     Attributes:
         key: the key.
-        weight: what the entry weighs.
-        hits: how often it was found. Only hits change it, by one, without a lock; two at once may count once.
+        value: the value; ``MISSING`` once it has left, for a list may still hold the node then.
+        quick_until: until when a hit needs no more than a look at the clock.
+        entry: all that is known, if it is more than a value that is fresh until then and gone afterwards.
+        hits: how often it was found. Hits add one without a lock; two at once may count once.
         seen: the hits when a policy last looked whether it was used.
-        counted: the hits that are in ``frequency``.
-        frequency: how often the key was used of late, as far as it was counted.
-        epoch: the age of the frequency.
-        segment: the list of the policy that holds it.
         bucket: the number of the expiry bucket that holds it; 0: it never expires.
-        used: when it was last found, on the cache's clock; kept only with an idle limit.
-        plain: whether a hit needs no more than a look at the clock.
+        weight: what it weighs, in a cache that weighs.
+        used: when it was last found, in a cache with an idle limit.
+        frequency: for a policy: how often it was used of late, as far as that was counted.
+        counted: for a policy: the hits that are in ``frequency``.
+        epoch: for a policy: the age of ``frequency``.
     """
 
     __slots__ = (
         "bucket",
         "counted",
+        "entry",
         "epoch",
         "frequency",
         "hits",
         "key",
-        "plain",
+        "quick_until",
         "seen",
-        "segment",
         "used",
+        "value",
         "weight",
     )
 
-    segment: Segment
+    counted: int
+    epoch: int
+    frequency: int
+    used: float
+    weight: float
 
-    def __init__(
-        self,
-        key: str,
-        value: Any,
-        fresh_until: float = NEVER,
-        stale_until: float = NEVER,
-        refresh_at: float = NEVER,
-        tags: TagGenerations = (),
-        etag: str | None = None,
-    ) -> None:
-        # PERF: what Entry's own does, without a second call.
+    def __init__(self, key: str, value: Any, quick_until: float, entry: Entry | None = None) -> None:
         self.key = key
         self.value = value
-        self.fresh_until = fresh_until
-        self.stale_until = stale_until
-        self.refresh_at = refresh_at
-        self.tags = tags
-        self.etag = etag
-        self.weight = 1.0
-        self.hits = self.seen = self.counted = self.frequency = self.epoch = self.bucket = 0
-        self.used = 0.0
-        self.plain = True
-
-    def succeed(self, old: Node) -> None:
-        """Take the place of the node of the same key. A write is a use."""
-        self.hits = old.hits + 1
-        self.seen, self.counted = old.seen, old.counted
-        self.frequency, self.epoch = old.frequency, old.epoch
-        self.segment = old.segment
-        self.segment[self.key] = self
-
-
-Segment = OrderedDict[str, Node]
-"""A list of residents in the order of a policy, the next to leave first."""
+        self.quick_until = quick_until
+        self.entry = entry
+        self.hits = self.seen = self.bucket = 0
 
 
 class EvictionPolicy(Protocol):
-    """Which resident leaves when there is no room. The cache calls it under its lock.
+    """Which residents leave when there is no room. The cache calls it under its lock.
 
-    Hits happen meanwhile: ``node.hits`` grows at any moment.
-
+    Hits happen meanwhile: ``node.hits`` grows at any moment. A node whose value is ``MISSING`` has left.
     """
 
     @property
@@ -93,14 +72,11 @@ class EvictionPolicy(Protocol):
     def resize(self, capacity: int) -> None:
         """Take notice of how many residents there is room for, about."""
 
-    def add(self, node: Node, full: bool) -> None:
-        """Take in a new resident. If that is one too many, :meth:`evict` is called next."""
+    def make_room(self, new: list[Node], count: int) -> list[Node]:
+        """Take in new residents; then choose and forget so many, or as many as there are, and return them."""
 
     def remove(self, node: Node) -> None:
-        """Forget a resident that was deleted or has expired."""
-
-    def evict(self) -> Node:
-        """Choose a resident, forget it and return it; there is at least one."""
+        """Forget a resident, perhaps one not taken in yet, whose value is ``MISSING`` now."""
 
     def catch_up(self) -> None:
         """Take notice of the hits in the buffer."""

@@ -23,42 +23,46 @@ class PendingWrite:
 
 
 class PendingWrites:
-    """The pending writes of one cache. Whoever changes a key calls :meth:`overtake` *before* the change."""
+    """The pending writes of one cache. Whoever changes a key calls :meth:`overtake` *before* the change.
 
-    __slots__ = ("_lock", "_writes")
+    Attributes:
+        writes: by key; while it is empty there is nothing to overtake.
+    """
+
+    __slots__ = ("_lock", "writes")
 
     def __init__(self) -> None:
-        # Invariant: under the lock, _writes holds the pending writes of each key, and no empty list.
+        # Invariant: under the lock, writes holds the pending writes of each key, and no empty list.
         self._lock = threading.Lock()
-        self._writes: dict[str, list[PendingWrite]] = {}
+        self.writes: dict[str, list[PendingWrite]] = {}
 
     def begin(self, key: str) -> PendingWrite:
         """Announce a write, before its value is read from wherever it comes."""
         write = PendingWrite(key)
         with self._lock:
-            self._writes.setdefault(key, []).append(write)
+            self.writes.setdefault(key, []).append(write)
         return write
 
     def end(self, write: PendingWrite) -> None:
         """Forget a write that is done or given up."""
         with self._lock:
-            writes = self._writes.get(write.key, [])
+            writes = self.writes.get(write.key, [])
             if write in writes:
                 writes.remove(write)
                 if not writes:
-                    del self._writes[write.key]
+                    del self.writes[write.key]
 
     def overtake(self, key: str) -> None:
         """Let the pending writes of a key be given up."""
-        if self._writes:  # PERF: a change of a key costs no lock while nothing is pending
+        if self.writes:  # PERF: a change of a key costs no lock while nothing is pending
             with self._lock:
-                for write in self._writes.get(key, ()):
+                for write in self.writes.get(key, ()):
                     write.overtaken = True
 
     def overtake_all(self) -> None:
         """Let all pending writes be given up."""
         with self._lock:
-            for writes in self._writes.values():
+            for writes in self.writes.values():
                 for write in writes:
                     write.overtaken = True
 

@@ -2,51 +2,93 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import OrderedDict, deque
 from typing import Final
 
-from prologue.cache.node import Node, Segment
+from prologue.cache.node import Node
+from prologue.lifecycle import MISSING
 
 __all__ = ["S3FIFO"]
 
 _SMALL = 0.1
+_OFTEN = 2  # uses that move a node from the small queue to the main one
 _LARGEST = 3  # uses that a node of the main queue is credited with
 
 
 class S3FIFO:
     """The policy ``s3-fifo``.
 
-    Who was not used before it has gone through the small queue leaves, and is remembered for as long as the
-    main queue is large; if it comes back meanwhile it goes straight to the main queue. There, each use since
-    the last time saves from leaving once, up to three times.
+    Who was not used often before it has gone through the small queue leaves, and is remembered for as long as
+    the main queue is large; if it comes back meanwhile it goes straight to the main queue. There, each use
+    since the last time saves from leaving once, up to three times.
     """
 
-    __slots__ = ("_capacity", "_left", "_main", "_small")
+    __slots__ = ("_capacity", "_left", "_main", "_removed", "_small")
 
     buffer: Final = None
 
-    def __init__(self, capacity: int, residents: Mapping[str, Node]) -> None:
-        # Invariant: every resident is in exactly one of the two queues, the one that it names.
-        self._small: Segment = OrderedDict()
-        self._main: Segment = OrderedDict()
+    def __init__(self, capacity: int) -> None:
+        # Invariant: every resident that was taken in is in one of the two queues; besides there are _removed
+        # nodes in them that are not resident any more, no more than there are residents and a few.
+        self._small: deque[Node] = deque()
+        self._main: deque[Node] = deque()
         self._left: OrderedDict[int, None] = OrderedDict()
+        self._removed = 0
         self.resize(capacity)
 
     def resize(self, capacity: int) -> None:
         self._capacity = capacity
 
-    def add(self, node: Node, full: bool) -> None:
-        digest = hash(node.key)
-        if digest in self._left:
-            del self._left[digest]
-            node.segment = self._main
-        else:
-            node.segment = self._small
-        node.segment[node.key] = node
+    def make_room(self, new: list[Node], count: int) -> list[Node]:
+        small, main, left = self._small, self._main, self._left
+        for node in new:
+            if node.value is MISSING:
+                self._removed -= 1
+                continue
+            digest = hash(node.key)
+            if digest in left:
+                del left[digest]
+                node.frequency = 0
+                main.append(node)
+            else:
+                small.append(node)
+        victims: list[Node] = []
+        patience = _LARGEST * (len(main) + len(small))
+        while len(victims) < count and (small or main):
+            if small and (not main or len(small) > self._capacity * _SMALL):
+                node = small.popleft()
+                if node.value is MISSING:
+                    self._removed -= 1
+                elif node.hits - node.seen < _OFTEN:
+                    left[hash(node.key)] = None
+                    if len(left) > self._capacity * (1 - _SMALL):
+                        left.popitem(last=False)
+                    victims.append(node)
+                else:
+                    node.seen = node.hits
+                    node.frequency = 0
+                    main.append(node)
+                continue
+            node = main.popleft()
+            if node.value is MISSING:
+                self._removed -= 1
+                continue
+            credit = min(node.frequency + node.hits - node.seen, _LARGEST)
+            if not credit or not patience:
+                victims.append(node)
+            else:
+                patience -= 1
+                node.seen = node.hits
+                node.frequency = credit - 1
+                main.append(node)
+        return victims
 
     def remove(self, node: Node) -> None:
-        del node.segment[node.key]
+        self._removed += 1
+        if self._removed > 64 and 2 * self._removed > len(self._small) + len(self._main):
+            self._small = deque([node for node in self._small if node.value is not MISSING])
+            self._main = deque([node for node in self._main if node.value is not MISSING])
+            self._removed = 0
 
     def catch_up(self) -> None:
         pass
@@ -55,28 +97,4 @@ class S3FIFO:
         self._small.clear()
         self._main.clear()
         self._left.clear()
-
-    def evict(self) -> Node:
-        small, main = self._small, self._main
-        while small and (not main or len(small) > self._capacity * _SMALL):
-            node = next(iter(small.values()))
-            del small[node.key]
-            if node.hits == node.seen:
-                self._left[hash(node.key)] = None
-                if len(self._left) > self._capacity * (1 - _SMALL):
-                    self._left.popitem(last=False)
-                return node
-            node.seen = node.hits
-            node.segment = main
-            main[node.key] = node
-        patience = _LARGEST * len(main)
-        while True:
-            node = next(iter(main.values()))
-            credit = min(node.frequency + node.hits - node.seen, _LARGEST)
-            if not credit or not patience:
-                del main[node.key]
-                return node
-            patience -= 1
-            node.seen = node.hits
-            node.frequency = credit - 1
-            main.move_to_end(node.key)
+        self._removed = 0
