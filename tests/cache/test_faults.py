@@ -144,22 +144,24 @@ def test_no_reply_ever_goes_to_another_thread_under_random_timeouts(store: Store
 
     def dawdle(piece: bytes) -> tuple[bytes, bool]:
         with lock:
-            pause = slow.choice((0, 0, 0, 0.004, 0.012))
+            pause = slow.choice((0, 0, 0, 0, 0.02, 0.08))
         time.sleep(pause)  # the toxic itself: an answer that takes its time
         return piece, True
 
     with store.cache("foreign") as patient:
         patient.set_many({f"k{number}": f"value {number}" for number in range(8)})
     store.proxy.toxic = dawdle
-    with store.cache("foreign", timeout=0.01) as cache:
+    with store.cache("foreign", timeout=0.04) as cache:
 
         def read(number: int) -> list[Any]:
-            return [cache.get(f"k{number}") for _ in range(60)]
+            return [cache.get(f"k{number}") for _ in range(25)]
 
         for number, answers in enumerate(together(8, read)):
             assert set(answers) <= {f"value {number}", None}
         assert cache.stats().errors > 0
-        assert cache.stats().hits > 0
+        store.proxy.toxic = None
+        for number in range(8):
+            until(lambda number=number: cache.get(f"k{number}") == f"value {number}")  # type: ignore[misc]
 
 
 class Interruption(BaseException):

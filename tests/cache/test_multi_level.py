@@ -208,17 +208,15 @@ def test_one_level_is_a_cache_too() -> None:
 
 
 def test_the_shared_level_is_written_first() -> None:
-    setup = Setup()
-    seen: list[Any] = []
-    original = setup.memory._write
-
-    def write(key: str, entry: Entry) -> None:
-        seen.append(InMemoryCache._read(setup.store, key))
-        original(key, entry)
-
-    setup.memory._write = write  # type: ignore[method-assign]
-    setup.cache.set("k", 1)
-    assert [entry.value for entry in seen] == [1]
+    clock = Clock()
+    near, last = Store(clock=clock), Store(clock=clock)
+    near.calls = last.calls
+    near._answer = lambda call: last.calls.append(f"near {call}")  # type: ignore[method-assign]
+    cache = MultiLevelCache(near, last, clock=clock)
+    cache.set("k", 1)
+    cache.delete("k")
+    cache.clear()
+    assert last.calls == ["write", "near write", "remove", "near remove", "clear", "near clear"]
 
 
 def test_one_step_operations_happen_in_the_last_level() -> None:

@@ -127,8 +127,8 @@ class Levels(RuleBasedStateMachine):
     def teardown(self) -> None:
         for pending, _ in self.pending:
             self.cache.pending.end(pending)
-        assert self.cache._fills._writes == {}
-        assert self.cache.pending._writes == {}
+        assert not self.cache._fills.writes
+        assert not self.cache.pending.writes
 
 
 TestLevels = Levels.TestCase
