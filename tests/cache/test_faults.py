@@ -189,6 +189,7 @@ def test_a_thread_that_is_interrupted_anywhere_leaves_no_reply_behind(store: Sto
                 interrupt(task)
             assert isinstance(task.error(), Interruption)
             assert cache.get("other") == "other"
+    del task
     gc.collect()  # what they left half-made is finalized here, not in another test
 
 
