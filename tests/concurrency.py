@@ -82,7 +82,7 @@ def until(condition: Callable[[], object]) -> None:
 
 def until_waiting(count: int) -> None:
     """Give way until so many threads wait for a value that another thread makes."""
-    until(lambda: len(single_flight._wait_graph._waiting) == count)
+    until(lambda: len(single_flight.wait_graph._waiting) == count)
 
 
 @contextmanager

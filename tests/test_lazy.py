@@ -589,5 +589,5 @@ def test_a_loader_that_forks_goes_on_in_the_child() -> None:
 @pytest.fixture(autouse=True)
 def _nobody_is_left_waiting() -> Iterator[None]:
     yield
-    assert single_flight._wait_graph._waiting == {}
-    assert single_flight._wait_graph._executing == {}
+    assert single_flight.wait_graph._waiting == {}
+    assert single_flight.wait_graph._executing == {}

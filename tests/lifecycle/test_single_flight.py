@@ -56,8 +56,8 @@ class Store:
 @pytest.fixture(autouse=True)
 def _nothing_is_left_in_the_wait_graph() -> Iterator[None]:
     yield
-    assert module._wait_graph._waiting == {}
-    assert module._wait_graph._executing == {}
+    assert module.wait_graph._waiting == {}
+    assert module.wait_graph._executing == {}
 
 
 def test_one_thread_makes_the_value_and_all_get_it() -> None:
@@ -441,7 +441,7 @@ def test_an_interrupted_wait_leaves_nothing_behind(monkeypatch: pytest.MonkeyPat
         patch.setattr(threading.Event, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.get(make)
-    assert module._wait_graph._waiting == {}
+    assert module.wait_graph._waiting == {}
     gate.set()
     assert task.result() == "value"
 
@@ -460,8 +460,8 @@ def test_a_run_of_another_thread_is_forgotten_in_the_child() -> None:
         store.flight.after_fork()
         return (
             store.get(lambda: "child"),
-            module._wait_graph._waiting == {},
-            module._wait_graph._executing == {},
+            module.wait_graph._waiting == {},
+            module.wait_graph._executing == {},
         )
 
     tasks = [Task(lambda: store.get(make)) for _ in range(2)]
@@ -477,7 +477,7 @@ def test_locks_held_by_another_thread_are_free_in_the_child() -> None:
     store, held, gate = Store(), threading.Event(), threading.Event()
 
     def hold() -> None:
-        with store.flight.lock, module._wait_graph._lock:
+        with store.flight.lock, module.wait_graph._lock:
             held.set()
             pass_gate(gate)
 
@@ -507,7 +507,7 @@ def test_a_run_that_forks_goes_on_in_the_child() -> None:
     def fork() -> object:
         tasks.append(Task(lambda: store.get(lambda: "unused")))
         until_waiting(1)
-        event = module._wait_graph._waiting[tasks[0].ident].done
+        event = module.wait_graph._waiting[tasks[0].ident].done
         assert event is not None
         tasks.append(Task(lambda: hold(event)))
         pass_gate(held)
@@ -521,8 +521,8 @@ def test_a_run_that_forks_goes_on_in_the_child() -> None:
         with pytest.raises(LazyCycleError) as raised:
             store.get(lambda: "unused")
         for run in (*inner.flight._runs.values(), *store.flight._runs.values()):
-            module._wait_graph.finish(run)  # as the return from the loader does
-        return str(raised.value).partition(":")[0], module._wait_graph._executing == {}
+            module.wait_graph.finish(run)  # as the return from the loader does
+        return str(raised.value).partition(":")[0], module.wait_graph._executing == {}
 
     assert store.get(lambda: inner.get(fork)) == ["store needs inner needs store", True]
     assert tasks[0].result() == ["store needs inner needs store", True]

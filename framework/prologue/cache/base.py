@@ -43,7 +43,7 @@ from prologue.errors import CacheClosedError, CacheUnavailableError
 from prologue.lifecycle import on_fork
 
 if TYPE_CHECKING:
-    from prologue.cache.loading import Factory
+    from prologue.cache.context import Factory
 
 __all__ = ["CacheBackend"]
 
@@ -187,7 +187,8 @@ class CacheBackend(ABC):
     def _acquire(self, name: str, token: str, ttl: float) -> int | None:
         """Take a lock for so many seconds, if it is free; return its fencing number, else ``None``.
 
-        The number is greater than that of every earlier holder.
+        Names begin with ``lock:``, for the users' locks, or with ``lease:``, for those of the factories. The
+        number is greater than that of every earlier holder.
         """
 
     @abstractmethod

@@ -22,7 +22,7 @@ class Expiry:
         last: the bucket that was last put into, its number, and from and until when what is in it expires.
     """
 
-    __slots__ = ("_buckets", "last", "last_from", "last_number", "last_until", "_order", "next")
+    __slots__ = ("_buckets", "_order", "last", "last_from", "last_number", "last_until", "next")
 
     def __init__(self) -> None:
         # Invariant: a node that expires is in the one bucket that it names, no bucket is empty, and the

@@ -49,7 +49,7 @@ class CacheLock:
         Raises:
             CacheUnavailableError: the store does not answer.
         """
-        self.fence = self._cache._acquire(self.name, self._token, self._ttl)
+        self.fence = self._cache._acquire(f"lock:{self.name}", self._token, self._ttl)
         return self.fence is not None
 
     def acquire(self) -> int:
@@ -81,7 +81,7 @@ class CacheLock:
             CacheUnavailableError: the store does not answer; the lock ends with its ttl.
         """
         self.fence = None
-        if not self._cache._release(self.name, self._token):
+        if not self._cache._release(f"lock:{self.name}", self._token):
             raise CacheLockError(
                 f"lock {self.name!r} of cache {self._cache.name!r} is not held: "
                 f"what it protects may take longer than its ttl of {self._ttl} s"

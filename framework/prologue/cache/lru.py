@@ -11,7 +11,8 @@ __all__ = ["LRU"]
 
 
 class LRU:
-    """The policy ``lru``. Hits wait in a buffer, and are told to the order before anything leaves.
+    """The policy ``lru``. Nodes wait in a buffer when they come and when they are used, before anything
+    leaves.
 
     Attributes:
         buffer: where a hit leaves its node, without a lock.
@@ -29,11 +30,7 @@ class LRU:
         pass
 
     def make_room(self, new: list[Node], count: int) -> list[Node]:
-        for node in new:
-            if node.value is not MISSING:
-                self.buffer.append(node)
-                self._order[node.key] = node
-        self.catch_up()
+        self.catch_up()  # the new ones are in the buffer
         return [self._order.popitem(last=False)[1] for _ in range(min(count, len(self._order)))]
 
     def remove(self, node: Node) -> None:
@@ -44,7 +41,8 @@ class LRU:
         buffer, order = self.buffer, self._order
         for _ in range(len(buffer)):
             node = buffer.popleft()
-            if order.get(node.key) is node:
+            if node.value is not MISSING:
+                order[node.key] = node
                 order.move_to_end(node.key)
 
     def clear(self) -> None:

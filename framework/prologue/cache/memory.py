@@ -203,7 +203,8 @@ class InMemoryCache(CacheBackend):
         entry = None if node is None else self._entry_of(node)
         if node is None or entry is None:
             return None
-        self._hit(node)
+        if self.clock() < entry.fresh_until:
+            self._hit(node)
         if self._copy is None:
             return entry
         return Entry(
@@ -279,6 +280,8 @@ class InMemoryCache(CacheBackend):
                     self._make_room()
                 node = nodes[key] = Node(key, value, until)
                 new.append(node)
+                if self._buffer is not None:
+                    self._buffer.append(node)
                 if life:
                     expiry = self._expiry
                     if expiry.last_from <= until < expiry.last_until:
@@ -343,7 +346,8 @@ class InMemoryCache(CacheBackend):
 
     def _node(self, key: str, entry: Entry, weight: float) -> Node:
         quick = self._quick and not entry.tags
-        if quick and entry.etag is None and entry.fresh_until == entry.stale_until:
+        simple = entry.etag is None and entry.refresh_at == NEVER and entry.fresh_until == entry.stale_until
+        if quick and simple:
             node = Node(key, entry.value, entry.fresh_until)
         else:
             node = Node(key, entry.value, entry.fresh_until if quick else _NOT_QUICKLY, entry)
@@ -365,6 +369,8 @@ class InMemoryCache(CacheBackend):
             self._make_room()
         self._nodes[node.key] = node
         self._new.append(node)
+        if self._buffer is not None:
+            self._buffer.append(node)
         if (moment := self._over_at(node)) != NEVER:
             self._expiry.add(node, moment)
         if weigh:
@@ -479,7 +485,7 @@ class InMemoryCache(CacheBackend):
                 return False
             entry = self._changed(node)
             entry.fresh_until, entry.stale_until, entry.refresh_at = fresh_until, stale_until, NEVER
-            self._put(self._node(key, entry, node.weight))
+            self._put(self._node(key, entry, 1.0 if self.max_weight is None else node.weight))
         if self._removed:
             self._tell()
         return True

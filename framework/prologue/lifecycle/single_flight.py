@@ -25,7 +25,7 @@ MISSING: Final = _Sentinel.MISSING
 """No value: told apart from ``None``, which is a value."""
 
 
-class _Run(Generic[T]):
+class Run(Generic[T]):
     """One run of a function by one thread; others wait for its outcome: a value, an error, or neither."""
 
     __slots__ = ("done", "error", "finished", "name", "outer", "thread", "traceback", "value")
@@ -33,7 +33,7 @@ class _Run(Generic[T]):
     def __init__(self, name: str) -> None:
         self.name = name
         self.thread = threading.get_ident()
-        self.outer: _Run[Any] | None = None
+        self.outer: Run[Any] | None = None
         self.value: T | Missing = MISSING
         self.error: Exception | None = None
         self.traceback: TracebackType | None = None
@@ -53,16 +53,16 @@ class _WaitGraph:
         # Invariant: following a waiting thread to the run it waits for, to the thread of that run, and so on,
         # never comes back to where it started. The innermost lock: only a run's event is used under it.
         self._lock = threading.Lock()
-        self._executing: dict[int, _Run[Any]] = {}  # thread -> its innermost run
-        self._waiting: dict[int, _Run[Any]] = {}
+        self._executing: dict[int, Run[Any]] = {}  # thread -> its innermost run
+        self._waiting: dict[int, Run[Any]] = {}
         on_fork(self._after_fork)
 
-    def enter(self, run: _Run[Any]) -> None:
+    def enter(self, run: Run[Any]) -> None:
         with self._lock:
             run.outer = self._executing.get(run.thread)
             self._executing[run.thread] = run
 
-    def finish(self, run: _Run[Any]) -> None:
+    def finish(self, run: Run[Any]) -> None:
         with self._lock:
             run.finished = True
             if self._executing.get(run.thread) is run:  # unless it was interrupted before it entered
@@ -73,8 +73,11 @@ class _WaitGraph:
             if run.done is not None:
                 run.done.set()
 
-    def wait(self, run: _Run[Any]) -> list[str]:
-        """Return when the run has finished, or at once the names of the circle that waiting would close."""
+    def wait(self, run: Run[Any], timeout: float | None = None) -> list[str]:
+        """Return when the run has finished, or at once the names of the circle that waiting would close.
+
+        With a timeout, in seconds, it may return before: ``run.finished`` tells.
+        """
         thread = threading.get_ident()
         with self._lock:
             if run.finished:
@@ -85,15 +88,15 @@ class _WaitGraph:
                 run.done = threading.Event()
             self._waiting[thread] = run
         try:
-            run.done.wait()
+            run.done.wait(timeout)
         finally:
             with self._lock:
                 self._waiting.pop(thread, None)
         return []
 
-    def _circle(self, wanted: _Run[Any], thread: int) -> list[str]:
+    def _circle(self, wanted: Run[Any], thread: int) -> list[str]:
         names: list[str] = []
-        run: _Run[Any] | None = wanted
+        run: Run[Any] | None = wanted
         while run is not None and not run.finished:
             names += self._names_from(run)
             if run.thread == thread:
@@ -101,7 +104,7 @@ class _WaitGraph:
             run = self._waiting.get(run.thread)
         return []
 
-    def _names_from(self, run: _Run[Any]) -> list[str]:
+    def _names_from(self, run: Run[Any]) -> list[str]:
         """Name the run and what its thread has begun inside it."""
         names: list[str] = []
         inner = self._executing.get(run.thread)
@@ -121,7 +124,7 @@ class _WaitGraph:
             own = own.outer
 
 
-_wait_graph = _WaitGraph()
+wait_graph = _WaitGraph()
 
 
 class SingleFlight(Generic[T]):
@@ -137,7 +140,7 @@ class SingleFlight(Generic[T]):
         # Invariant: _runs holds, for each key, the run whose value will be kept, until it is kept or the run
         # fails; the owner's values change only under the lock.
         self.lock = threading.Lock()
-        self._runs: dict[Hashable, _Run[T]] = {}
+        self._runs: dict[Hashable, Run[T]] = {}
 
     def run(
         self,
@@ -171,7 +174,7 @@ class SingleFlight(Generic[T]):
             Exception: what ``find``, ``make`` or ``discard`` raises.
         """
         while True:
-            run: _Run[T] = _Run(name)
+            run: Run[T] = Run(name)
             leader = run
             try:
                 with self.lock:
@@ -180,7 +183,7 @@ class SingleFlight(Generic[T]):
                         return found
                     leader = self._runs.setdefault(key, run)
                 if leader is run:
-                    _wait_graph.enter(run)
+                    wait_graph.enter(run)
                     try:
                         made = make()
                     except Exception as error:
@@ -190,7 +193,7 @@ class SingleFlight(Generic[T]):
                         if self._runs.get(key) is run:
                             keep(made)
                             run.value = made
-                elif circle := _wait_graph.wait(leader):
+                elif circle := wait_graph.wait(leader):
                     raise LazyCycleError(f"{' needs '.join(circle)}: make one of them without the next")
                 elif leader.error is not None:
                     raise leader.error.with_traceback(leader.traceback)
@@ -206,11 +209,11 @@ class SingleFlight(Generic[T]):
             if led:
                 discard(made)
 
-    def _end(self, key: Hashable, run: _Run[T]) -> None:
+    def _end(self, key: Hashable, run: Run[T]) -> None:
         with self.lock:
             if self._runs.get(key) is run:
                 del self._runs[key]
-        _wait_graph.finish(run)
+        wait_graph.finish(run)
 
     def forget(self, key: Hashable) -> None:
         """Let the run in progress, if any, make its value again. Call it under :attr:`lock`."""

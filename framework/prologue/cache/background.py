@@ -1,0 +1,95 @@
+"""A few threads for what need not, or must not, hold up a caller."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+__all__ = ["Background"]
+
+_logger = logging.getLogger("prologue.cache")
+
+
+class Background:
+    """A bounded pool of daemon threads. Tasks never wait for a thread: who finds none free is told so.
+
+    Threads start when they are needed, and end when they are not for a while.
+
+    Args:
+        name: of the threads.
+        limit: the most threads.
+        idle: seconds after which a thread without work ends.
+    """
+
+    __slots__ = ("_closed", "_idle", "_idle_limit", "_limit", "_lock", "_name", "_tasks", "_threads")
+
+    def __init__(self, name: str, limit: int = 4, idle: float = 10.0) -> None:
+        self._name = name
+        self._limit = limit
+        self._idle_limit = idle
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Forget all threads and tasks, as the child of a fork must."""
+        # Invariant: under the lock, _idle is the number of threads that have no task, or rather: of those
+        # that no task in the queue is for. So each task in the queue has a thread that takes it at once.
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+        self._idle = 0
+        self._closed = False
+        self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+
+    def try_run(self, task: Callable[[], object]) -> bool:
+        """Run a task on a thread, unless all are busy; return whether it runs. Its errors are logged."""
+        thread = None
+        with self._lock:
+            if self._closed:
+                return False
+            if self._idle:
+                self._idle -= 1
+            elif len(self._threads) < self._limit:
+                thread = threading.Thread(target=self._work, name=f"{self._name} background", daemon=True)
+                self._threads.add(thread)
+            else:
+                return False
+        self._tasks.put(task)
+        if thread is not None:
+            thread.start()
+        return True
+
+    def _work(self) -> None:
+        while True:
+            try:
+                task = self._tasks.get(timeout=self._idle_limit)
+            except Empty:
+                with self._lock:
+                    if not self._idle:
+                        continue  # a task is on its way
+                    self._idle -= 1
+                    self._threads.discard(threading.current_thread())
+                return
+            if task is None:
+                return
+            try:
+                task()
+            except BaseException:
+                _logger.exception("background task of cache %r failed", self._name)
+            del task
+            with self._lock:
+                self._idle += 1
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Accept no more tasks, and wait for those that run, but no longer than so many seconds."""
+        with self._lock:
+            self._closed = True
+            threads = [thread for thread in self._threads if thread is not threading.current_thread()]
+        for _ in threads:
+            self._tasks.put(None)
+        deadline = time.monotonic() + timeout
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if left := sum(thread.is_alive() for thread in threads):
+            _logger.warning("cache %r is closed; %d factories in the background still run", self._name, left)
