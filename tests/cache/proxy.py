@@ -31,14 +31,19 @@ def reset(piece: bytes) -> tuple[bytes, bool]:
 class Proxy:
     """Passes bytes on between whoever connects and a port of loopback, until told otherwise.
 
+    Args:
+        target: the port.
+        largest: the most bytes to pass on at a time.
+
     Attributes:
         port: where it listens.
         toxic: what happens to answers; ``None``: nothing.
         accepted: connections so far.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, largest: int = 65536) -> None:
         self._target = target
+        self._largest = largest
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.toxic: Toxic | None = None
@@ -100,7 +105,7 @@ class Proxy:
     ) -> None:
         try:
             goes_on = True
-            while goes_on and (piece := source.recv(65536)):
+            while goes_on and (piece := source.recv(self._largest)):
                 if spoil is not None:
                     piece, goes_on = spoil(piece)
                 target.sendall(piece)

@@ -42,8 +42,8 @@ class Listener(Protocol):
 
 class _Message(msgspec.Struct, array_like=True):
     origin: bytes
-    keys: list[str] = []
-    tags: list[str] = []
+    keys: list[bytes] = []  # a str of Python may hold what UTF-8 does not
+    tags: list[bytes] = []
     everything: bool = False
 
 
@@ -103,7 +103,7 @@ class Backplane:
         Raises:
             CacheUnavailableError: Redis does not answer.
         """
-        self._redis.publish(_encode(_Message(self._origin, list(keys), list(tags), everything)))
+        self._redis.publish(_encode(_Message(self._origin, _to_bytes(keys), _to_bytes(tags), everything)))
 
     def close(self) -> None:
         """Stop listening, and wait for the thread for a second."""
@@ -170,6 +170,14 @@ class Backplane:
         if heard.everything:
             listener.drop_all(cleared=True)
         if heard.keys:
-            listener.drop_keys(heard.keys)
+            listener.drop_keys(_to_str(heard.keys))
         if heard.tags:
-            listener.drop_tags(heard.tags)
+            listener.drop_tags(_to_str(heard.tags))
+
+
+def _to_bytes(names: Sequence[str]) -> list[bytes]:
+    return [name.encode("utf-8", "surrogatepass") for name in names]
+
+
+def _to_str(names: Sequence[bytes]) -> list[str]:
+    return [name.decode("utf-8", "surrogatepass") for name in names]

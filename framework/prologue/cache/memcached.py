@@ -309,7 +309,7 @@ class MemcachedCache(RemoteCache):
                 client.set(key, b"%d" % new_generation(), noreply=False)
 
     def _acquire(self, name: str, token: str, ttl: float) -> int | None:
-        key = self._keys.reserved(f"lock:{name}")
+        key = self._keys.reserved(name)
         fence_key = self._keys.reserved(f"fence:{name}")
         with self._client(self._server_of(key)) as client:
             if not client.add(key, token.encode(), expire=_exptime(ttl), noreply=False):
@@ -325,7 +325,7 @@ class MemcachedCache(RemoteCache):
         return int(fence) if held else None
 
     def _release(self, name: str, token: str) -> bool:
-        key = self._keys.reserved(f"lock:{name}")
+        key = self._keys.reserved(name)
         with self._client(self._server_of(key)) as client:
             held, cas = client.gets(key)
             if held != token.encode():

@@ -270,7 +270,7 @@ class RedisCache(RemoteCache):
     # In a cluster what is between the first braces says where a key is: both keys of a lock are in one place.
 
     def _lock_key(self, name: str) -> bytes:
-        return b"{%b}" % self._keys.reserved(f"lock:{name}")
+        return b"{%b}" % self._keys.reserved(name)
 
     def _acquire(self, name: str, token: str, ttl: float) -> int | None:
         key = self._lock_key(name)

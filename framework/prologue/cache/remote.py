@@ -25,6 +25,9 @@ __all__ = ["Found", "RemoteCache", "new_generation"]
 
 _logger = logging.getLogger("prologue.cache")
 
+wall_clock = time.time
+"""The time that the processes which share a store agree on."""
+
 _SWAPS = 1000
 """After so many lost races for one entry something else is wrong."""
 
@@ -123,7 +126,7 @@ class RemoteCache(CacheBackend):
         end = entry.stale_until
         record = [
             entry.value,
-            None if end == NEVER else time.time() + end - self.clock(),
+            None if end == NEVER else wall_clock() + end - self.clock(),
             None if end == NEVER else end - entry.fresh_until,
             None if entry.refresh_at == NEVER or end == NEVER else end - entry.refresh_at,
             [part for tag in entry.tags for part in tag],
@@ -158,7 +161,7 @@ class RemoteCache(CacheBackend):
             if end is None:
                 return Entry(value, tags=tags, etag=etag)
             now = self.clock()
-            by_wall = end - time.time()
+            by_wall = end - wall_clock()
             stale_until = now + (by_wall if life is None else life)
             if not now < stale_until < math.inf:
                 return None
