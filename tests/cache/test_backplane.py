@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -15,10 +16,11 @@ import pytest
 from prologue.cache import backplane
 from prologue.cache.memory import InMemoryCache
 from prologue.cache.multi_level import MultiLevelCache
+from prologue.cache.options import CacheOptions
 from prologue.cache.redis import RedisCache
 from prologue.errors import CacheUnavailableError
 from tests.cache.proxy import Proxy
-from tests.concurrency import in_child, until
+from tests.concurrency import Task, in_child, pass_gate, until
 from tests.servers import Redis
 
 LONG = 3600.0
@@ -126,6 +128,28 @@ def test_a_lock_excludes_other_processes(make: Make) -> None:
         assert not in_child(work)
     assert in_child(work)
     assert not cache.lock("l").try_acquire()
+
+
+def test_with_a_lease_one_process_makes_a_value_and_another_waits_for_it(make: Make) -> None:
+    cache = hearing(make())
+    options = CacheOptions(ttl=60, lease=30)
+    begun, (reading, writing) = threading.Event(), os.pipe()
+
+    def make_value() -> str:
+        begun.set()
+        os.read(reading, 1)
+        return "the parent's"
+
+    def ask() -> Any:
+        os.write(writing, b"x")
+        return cache.get_or_set("k", lambda: "the child's", options=options)
+
+    parent = Task(lambda: cache.get_or_set("k", make_value, options=options))
+    pass_gate(begun)
+    assert in_child(ask) == "the parent's"
+    assert parent.result() == "the parent's"
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_process_does_not_drop_what_it_wrote_itself(make: Make) -> None:
