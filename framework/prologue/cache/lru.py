@@ -21,8 +21,7 @@ class LRU:
     __slots__ = ("_order", "buffer")
 
     def __init__(self, capacity: int) -> None:
-        # Invariant: once the buffer is empty, every resident that was taken in is in _order, the least
-        # recently used first.
+        # Invariant: once the buffer is empty, every resident is in _order, the least recently used first.
         self._order: OrderedDict[str, Node] = OrderedDict()
         self.buffer: deque[Node] = deque()
 

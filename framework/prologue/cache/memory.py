@@ -142,8 +142,9 @@ class InMemoryCache(CacheBackend):
             and on_removal is None
             and self.options == CacheOptions(ttl=self._life)
         )
-        # Room is made for several at once: a hundredth of the cache, so that it is nearly full at any time.
-        self._batch = max(1, min(_BATCH, (max_entries or 1) // 100))
+        # Room is made for several at once, a sixtieth of the cache: that costs less, and it is nearly full
+        # always.
+        self._batch = _BATCH if max_entries is None else max(1, min(_BATCH, max_entries // 60))
         self._start_over()
 
     def _start_over(self) -> None:
@@ -262,7 +263,7 @@ class InMemoryCache(CacheBackend):
 
     def set(self, key: str, value: Any, ttl: Duration | None = None, *, tags: Iterable[str] = ()) -> None:
         life: Any = self._life if ttl is None else ttl
-        simple = type(life) in _NUMBERS and 0 <= life < math.inf and type(key) is str
+        simple = type(life) in _NUMBERS and 0 <= life < NEVER and type(key) is str
         if tags or not simple or not self._lean:
             return super().set(key, value, ttl, tags=tags)
         # PERF: from here on this is what the base and _put() do together, for a value with nothing but a ttl.

@@ -67,7 +67,7 @@ class EvictionPolicy(Protocol):
 
     @property
     def buffer(self) -> deque[Node] | None:
-        """Where hits leave their nodes, if the policy must know their order."""
+        """Where new nodes and those that are used are left, if the policy must know their order."""
 
     def resize(self, capacity: int) -> None:
         """Take notice of how many residents there is room for, about."""

@@ -1,0 +1,116 @@
+"""@cached: keys made of arguments, methods, options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prologue.cache import CacheOptions, InMemoryCache, cached
+from prologue.errors import CacheOptionError
+
+
+def test_a_method_is_cached_by_what_its_key_says() -> None:
+    cache = InMemoryCache()
+
+    class Shop:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self.calls = 0
+
+        @cached(cache, key="{self.name}:{item}", ttl=60)
+        def price(self, item: str, currency: str = "EUR") -> int:
+            """Return the price."""
+            self.calls += 1
+            return self.calls
+
+    one, two = Shop("one"), Shop("two")
+    assert [one.price("tea"), one.price(item="tea"), two.price("tea"), one.price("jam")] == [1, 1, 1, 2]
+    assert one.price.key("tea") == "one:tea"
+    assert one.price.invalidate("tea")
+    assert not one.price.invalidate("tea")
+    assert one.price("tea") == 3
+    assert one.price.refresh("tea") == 4
+    assert Shop.price.__doc__ == "Return the price."
+    assert Shop.price.__name__ == "price"
+    assert one.price.__name__ == "price"
+    assert Shop.price(one, "tea") == 4
+
+
+def test_defaults_and_collections_of_arguments_are_part_of_the_key() -> None:
+    cache = InMemoryCache()
+
+    @cached(cache, key="{first}|{rest}|{named[x]}|{last}")
+    def function(first: int, *rest: int, last: int = 9, **named: int) -> int:
+        return first
+
+    assert function.key(1, 2, x=3) == "1|(2,)|3|9"
+
+
+@cached(InMemoryCache(), key="x:{a}:-{b}:")
+def function_of_two(a: str, b: str) -> None: ...
+
+
+@given(st.lists(st.tuples(st.text("ab:%-", max_size=3), st.text("ab:%-", max_size=3)), unique=True))
+def test_different_arguments_never_have_the_same_key(arguments: list[tuple[str, str]]) -> None:
+    assert len({function_of_two.key(a, b) for a, b in arguments}) == len(arguments)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("{x}", "there are id"),
+        ("{}", "must be a parameter"),
+        ("{id:>5}", "without a format"),
+        ("{id}{id}", "between"),
+    ],
+)
+def test_a_key_that_cannot_be_made_is_refused(key: str, message: str) -> None:
+    def function(id: int) -> None: ...
+
+    with pytest.raises(CacheOptionError, match=message):
+        cached(InMemoryCache(), key)(function)
+
+
+def test_a_key_needs_a_text_that_tells_values_apart() -> None:
+    class Thing:
+        pass
+
+    @cached(InMemoryCache(), key="{thing}")
+    def function(thing: Any) -> None: ...
+
+    with pytest.raises(TypeError, match=r"\{thing.id\}"):
+        function(Thing())
+
+
+def test_tags_are_several() -> None:
+    with pytest.raises(TypeError, match="several"):
+        cached(InMemoryCache(), "key", tags="users")
+
+
+def test_options_of_the_function_replace_those_of_the_cache() -> None:
+    calls: list[int] = []
+
+    @cached(InMemoryCache(), key="key", options=CacheOptions(hard_timeout=30, jitter=0.1), ttl=60)
+    def function() -> int:
+        calls.append(1)
+        return len(calls)
+
+    assert [function(), function()] == [1, 1]
+
+
+def test_an_error_of_a_cached_function_is_not_kept() -> None:
+    calls: list[int] = []
+
+    @cached(InMemoryCache(), key="key")
+    def function() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ValueError
+        return 2
+
+    with pytest.raises(ValueError, match=r"^$"):
+        function()
+    assert function() == 2
