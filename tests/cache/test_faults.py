@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import random
 import threading
 import time
@@ -166,31 +164,6 @@ def test_no_reply_ever_goes_to_another_thread_under_random_timeouts(store: Store
 
 class Interruption(BaseException):
     """Thrown into a thread from outside."""
-
-
-def interrupt(task: Task[Any]) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(task.ident), ctypes.py_object(Interruption))
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # interrupted finalizers
-def test_a_thread_that_is_interrupted_anywhere_leaves_no_reply_behind(store: Store) -> None:
-    with store.cache("interrupted") as cache:
-        cache.set_many({"mine": "mine", "other": "other"})
-
-        def read() -> None:
-            while True:
-                assert cache.get("mine") in ("mine", None)
-
-        for number in range(40):
-            task = Task(read)
-            end = time.monotonic() + number * 0.0003
-            until(lambda end=end: time.monotonic() >= end)  # type: ignore[misc]
-            while task._thread.is_alive():  # one that strikes in a finalizer is lost
-                interrupt(task)
-            assert isinstance(task.error(), Interruption)
-            assert cache.get("other") == "other"
-    del task
-    gc.collect()  # what they left half-made is finalized here, not in another test
 
 
 def test_an_interrupted_exchange_closes_its_connection(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
