@@ -17,7 +17,7 @@ from prologue.cache.redis import RedisCache
 from prologue.cache.remote import RemoteCache
 from prologue.errors import CacheUnavailableError
 from tests.cache.proxy import Proxy, cut_short, garbage, reset
-from tests.concurrency import Task, in_child, together, until
+from tests.concurrency import in_child, together, until
 from tests.servers import Memcached, Redis
 
 NEVER_OPEN = 10**9
