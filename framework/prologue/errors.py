@@ -21,6 +21,7 @@ __all__ = [
     "CacheUnavailableError",
     "CacheValueError",
     "ClosedResourceError",
+    "CodecError",
     "DuplicatedReversedRouteError",
     "DuplicatedRouteError",
     "EmptySecretKeyError",
@@ -183,6 +184,10 @@ class CacheOptionError(CacheError, ValueError):
 
 class CacheValueError(CacheError, ValueError):
     """A value cannot be stored: no codec for its type, too large, not a counter."""
+
+
+class CodecError(CacheValueError):
+    """A codec cannot turn a value into bytes, or bytes found in a store into a value."""
 
 
 class CacheTimeoutError(CacheError, TimeoutError):

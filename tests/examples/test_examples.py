@@ -199,3 +199,32 @@ def test_embed() -> None:
 def test_caching_proxy() -> None:
     # What it forwards, and how, is in test_caching_proxy.py; nobody listens at its default origin.
     example("caching_proxy")
+
+
+def test_caching() -> None:
+    client = client_of(example("caching").app)
+    assert [client.get("/reports/sales").json["made"] for _ in range(2)] == [1, 1]
+    assert client.get("/reports/costs").json["made"] == 2
+    assert client.post("/reports/sales/refresh").json["made"] == 3
+    assert client.get("/reports/sales").json["made"] == 3
+    assert client.put("/notes/tea", {"text": "green", "ttl": "0"}).json == {"kept": 0.0}
+    assert client.get("/notes/tea").json == {"text": "green"}
+    assert [client.delete("/notes/tea").json["deleted"] for _ in range(2)] == [True, False]
+    assert client.get("/notes/tea", status=404).json == {"text": None}
+    assert client.delete("/notes").json == {"entries": 0}
+
+
+def test_catalogue__works_without_redis(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CATALOGUE", str(tmp_path / "catalogue.db"))
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    module = example("catalogue")
+    client = client_of(module.app)
+    assert client.get("/products/1").json["price"] == 350
+    assert client.get("/products/9", status=404).status_int == 404
+    assert client.post("/products/9/price", {"price": "1"}, status=404).status_int == 404
+    assert client.get("/categories/tea").json["products"] == [["black tea", 300], ["green tea", 350]]
+    assert client.post("/products/1/price", {"price": "400"}).json == {"price": 400, "seen by all": False}
+    assert client.get("/products/1").json["price"] == 400
+    assert client.get("/categories/tea").json["products"] == [["black tea", 300], ["green tea", 400]]
+    module.cache.close()
+    module.database.close()

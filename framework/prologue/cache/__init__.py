@@ -14,12 +14,16 @@
 """
 
 from prologue.cache.base import CacheBackend
+from prologue.cache.codec import Codec
 from prologue.cache.context import FactoryContext
 from prologue.cache.decorator import CachedFunction, cached
 from prologue.cache.entry import NEVER, Entry
 from prologue.cache.locking import CacheLock
+from prologue.cache.memcached import MemcachedCache
 from prologue.cache.memory import InMemoryCache
+from prologue.cache.multi_level import MultiLevelCache
 from prologue.cache.options import CacheOptions
+from prologue.cache.redis import RedisCache
 from prologue.cache.stats import CacheStats
 from prologue.lifecycle import MISSING
 
@@ -31,8 +35,12 @@ __all__ = [
     "CacheOptions",
     "CacheStats",
     "CachedFunction",
+    "Codec",
     "Entry",
     "FactoryContext",
     "InMemoryCache",
+    "MemcachedCache",
+    "MultiLevelCache",
+    "RedisCache",
     "cached",
 ]
