@@ -1,0 +1,128 @@
+"""What a worker waits for: new connections, news of the connections it has, and being told to stop.
+
+All request threads wait in one epoll. An event goes to one thread, the next event to another or to the same
+one again, in the order in which they came: with more connections than threads nobody is served twice before
+all others who wait. A connection is registered once, edge-triggered: between two requests of a connection
+there is no call but the wait itself.
+
+Listeners are in there too, exclusively: of the processes that share one, the kernel wakes one. After each
+connection a worker goes to the end of the kernel's queue, so that all workers get their share.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from collections.abc import Sequence
+
+from prologue.server.connection import Connection
+
+__all__ = ["Poller"]
+
+_NEWS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_ARRIVAL = select.EPOLLIN | select.EPOLLET | select.EPOLLEXCLUSIVE
+
+
+class Poller:
+    """An epoll, and the connections of this worker.
+
+    Made after the fork. Every method may be called from any thread.
+
+    Args:
+        listeners: sockets that do not block.
+        capacity: how many connections there may be.
+    """
+
+    def __init__(self, listeners: Sequence[socket.socket], capacity: int) -> None:
+        self._epoll = select.epoll()
+        self.wait = self._epoll.poll
+        self.listeners = {listener.fileno(): listener for listener in listeners}
+        self._capacity = capacity
+        self._wakeup = os.eventfd(0)
+        self._epoll.register(self._wakeup, select.EPOLLIN)
+        self.connections: dict[int, Connection] = {}
+        self._paused: list[int] = list(self.listeners)
+        # Guards `connections`, `listeners` and `_paused`: each listener is in the epoll or in `_paused`.
+        self._lock = threading.Lock()
+
+    def listen(self) -> None:
+        """Accept connections again on the listeners that were paused, if there is room."""
+        with self._lock:
+            if len(self.connections) >= self._capacity:
+                return
+            for fileno in self._paused:
+                self._epoll.register(fileno, _ARRIVAL)
+            self._paused = []
+
+    def rest(self, fileno: int) -> bool:
+        """Take a listener out, until the next :meth:`listen`; return whether it was in."""
+        with self._lock:
+            if fileno not in self.listeners or fileno in self._paused:
+                return False
+            self._epoll.unregister(fileno)
+            self._paused.append(fileno)
+            return True
+
+    def rotate(self, fileno: int) -> None:
+        """Put a listener at the end of the kernel's queue; what is there already is news."""
+        self.rest(fileno)
+        self.listen()
+
+    def watch(self, fileno: int) -> None:
+        """Let one thread see each write to a descriptor."""
+        self._epoll.register(fileno, select.EPOLLIN | select.EPOLLET)
+
+    def stop_listening(self) -> list[socket.socket]:
+        """Forget the listeners, and return them."""
+        with self._lock:
+            for fileno in self.listeners.keys() - set(self._paused):
+                self._epoll.unregister(fileno)
+            listeners = list(self.listeners.values())
+            self.listeners, self._paused = {}, []
+        return listeners
+
+    def add(self, connection: Connection) -> int:
+        """Take a connection in; return how many there are now."""
+        with self._lock:
+            self.connections[connection.fileno] = connection
+            return len(self.connections)
+
+    def park(self, connection: Connection) -> None:
+        """Wait for news of a connection; what is there already is news."""
+        if not connection.registered:
+            connection.registered = True
+            # A handshake may have to wait until it can write.
+            self._epoll.register(connection.fileno, _NEWS | (select.EPOLLOUT if connection.tls else 0))
+
+    def requeue(self, connection: Connection) -> None:
+        """Let a connection that has more to do wait behind the others."""
+        # It can be written to, which makes an event at once, at the end of the queue.
+        if connection.registered:
+            self._epoll.modify(connection.fileno, _NEWS | select.EPOLLOUT)
+        else:
+            connection.registered = True
+            self._epoll.register(connection.fileno, _NEWS | select.EPOLLOUT)
+
+    def remove(self, connection: Connection) -> None:
+        """Close a connection."""
+        connection.open = False
+        with self._lock:
+            full = len(self.connections) >= self._capacity
+            self.connections.pop(connection.fileno, None)
+        try:
+            connection.sock.close()  # which takes it out of the epoll
+        except OSError:
+            pass
+        if full or self._paused:
+            self.listen()
+
+    def all_connections(self) -> list[Connection]:
+        """Return the connections there are."""
+        with self._lock:
+            return list(self.connections.values())
+
+    def wake_all(self) -> None:
+        """Let every thread that waits, and every one that will, see an event of no connection."""
+        os.eventfd_write(self._wakeup, 1)
