@@ -256,8 +256,7 @@ class Connection:
             ClientTimeout: the client reads too slowly.
             ClientError: the connection is broken.
         """
-        # PERF: up to some kilobytes a copy is cheaper than the second buffer of sendmsg; TLS has none.
-        if self.tls or len(body) <= BLOCK:
+        if self.tls:  # it has no sendmsg
             self.send(head + body)
             return
         try:

@@ -97,7 +97,9 @@ class Exchanges:
             finally:
                 if hasattr(body, "close"):
                     body.close()
-            kept = _finish_body(connection, request) and not response.must_close
+            kept = not response.must_close
+            if request.body is not None:
+                kept = _finish_body(connection, request) and kept
             if self._logs:
                 self._log_access(response, request, environ, start)
         except BaseException as error:
@@ -177,8 +179,6 @@ def _page(status: str, text: str, field: str = "") -> bytes:
 def _finish_body(connection: Connection, request: Any) -> bool:
     """Throw away what the application has left of a body; return whether the next request is behind it."""
     body = request.body
-    if body is None:
-        return True
     connection.patience = min(connection.patience, _DRAIN)
     thrown = 0
     if isinstance(body, LengthBody):

@@ -36,12 +36,12 @@ class Poller:
     """
 
     def __init__(self, listeners: Sequence[socket.socket], capacity: int) -> None:
-        self._epoll = select.epoll()
-        self.wait = self._epoll.poll
+        self.epoll = select.epoll()
+        self.wait = self.epoll.poll
         self.listeners = {listener.fileno(): listener for listener in listeners}
         self._capacity = capacity
         self._wakeup = os.eventfd(0)
-        self._epoll.register(self._wakeup, select.EPOLLIN)
+        self.epoll.register(self._wakeup, select.EPOLLIN)
         self.connections: dict[int, Connection] = {}
         self._paused: list[int] = list(self.listeners)
         # Guards `connections`, `listeners` and `_paused`: each listener is in the epoll or in `_paused`.
@@ -53,7 +53,7 @@ class Poller:
             if len(self.connections) >= self._capacity:
                 return
             for fileno in self._paused:
-                self._epoll.register(fileno, _ARRIVAL)
+                self.epoll.register(fileno, _ARRIVAL)
             self._paused = []
 
     def rest(self, fileno: int) -> bool:
@@ -61,7 +61,7 @@ class Poller:
         with self._lock:
             if fileno not in self.listeners or fileno in self._paused:
                 return False
-            self._epoll.unregister(fileno)
+            self.epoll.unregister(fileno)
             self._paused.append(fileno)
             return True
 
@@ -72,13 +72,13 @@ class Poller:
 
     def watch(self, fileno: int) -> None:
         """Let one thread see each write to a descriptor."""
-        self._epoll.register(fileno, select.EPOLLIN | select.EPOLLET)
+        self.epoll.register(fileno, select.EPOLLIN | select.EPOLLET)
 
     def stop_listening(self) -> list[socket.socket]:
         """Forget the listeners, and return them."""
         with self._lock:
             for fileno in self.listeners.keys() - set(self._paused):
-                self._epoll.unregister(fileno)
+                self.epoll.unregister(fileno)
             listeners = list(self.listeners.values())
             self.listeners, self._paused = {}, []
         return listeners
@@ -94,16 +94,16 @@ class Poller:
         if not connection.registered:
             connection.registered = True
             # A handshake may have to wait until it can write.
-            self._epoll.register(connection.fileno, _NEWS | (select.EPOLLOUT if connection.tls else 0))
+            self.epoll.register(connection.fileno, _NEWS | (select.EPOLLOUT if connection.tls else 0))
 
     def requeue(self, connection: Connection) -> None:
         """Let a connection that has more to do wait behind the others."""
         # It can be written to, which makes an event at once, at the end of the queue.
         if connection.registered:
-            self._epoll.modify(connection.fileno, _NEWS | select.EPOLLOUT)
+            self.epoll.modify(connection.fileno, _NEWS | select.EPOLLOUT)
         else:
             connection.registered = True
-            self._epoll.register(connection.fileno, _NEWS | select.EPOLLOUT)
+            self.epoll.register(connection.fileno, _NEWS | select.EPOLLOUT)
 
     def remove(self, connection: Connection) -> None:
         """Close a connection."""

@@ -26,6 +26,7 @@ from prologue.server.exchange import Exchanges
 from prologue.server.parsing import Parser
 from prologue.server.poller import Poller
 from prologue.server.queueing import QueueProbe
+from prologue.server.turns import Turns
 
 __all__ = ["ThreadWorker"]
 
@@ -98,6 +99,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         self._poller = poller = Poller(self.sockets, cfg.worker_connections)
         poller.watch(self.queue.fileno)
         self.connections = poller.connections
+        self._turns = Turns(poller.epoll)
         for listener in self.sockets:
             listener.setblocking(False)
         # What each thread is serving: itself, by its number.
@@ -201,10 +203,16 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     # -- the request threads ------------------------------------------------------------------------------
 
     def _serve(self, number: int) -> None:
-        poller = self._poller
+        poller, turns = self._poller, self._turns
         wait, connections = poller.wait, poller.connections
         while True:
-            for fileno, _ in wait(-1, 1):
+            if turns.leader != number:
+                turns.take_lead(number)
+            turns.waiting = True
+            events = wait(-1, 1)
+            turns.waiting = False
+            turns.taken += 1
+            for fileno, _ in events:
                 connection = connections.get(fileno)
                 try:
                     if connection is not None:

@@ -20,16 +20,18 @@ from gunicorn.http.message import TOKEN_RE
 from gunicorn.http.wsgi import HEADER_VALUE_RE, FileWrapper
 from gunicorn.util import has_fileno, is_hoppish
 
-from prologue.server.connection import ClientError, Connection
+from prologue.server.connection import BLOCK, ClientError, Connection
 
 __all__ = ["Response"]
 
 _MANY_NAMES = 1000
 _KEPT = frozenset({"date", "server"})  # hop-by-hop for gunicorn, which then sends its own
 
-#: From a field's name to the lower-case name; what is not in it has not been checked.
-_names: dict[str, str] = {}
-_date: tuple[int, str] = (0, "")
+_PLAIN = "plain"  # what a field is that means nothing to the server
+
+# PERF: a field's name has been checked when it is in here; and the lines of this second (see `_first_lines`).
+_kinds: dict[str, str] = {}
+_lines: tuple[int, dict[tuple[tuple[int, int], str, str, str], str]] = (0, {})
 
 
 class Response:
@@ -223,32 +225,45 @@ class Response:
         Raises:
             Exception: what the iterable raises, and what :meth:`write` does.
         """
-        if type(body) is list or type(body) is tuple:
-            data = body[0] if len(body) == 1 else b"".join(body)
-            # All of it is known: it needs no chunks (PEP 3333, section "Handling the Content-Length Header").
-            unknown = self.response_length is None and not self.headers_sent
-            if unknown and self.status is not None and not self._omits_body:
-                self.response_length = len(data)
-                self.chunked = False
-                self.headers.append(("Content-Length", f"{len(data)}"))
-            if data:
-                self.write(data)
-        elif not (isinstance(body, FileWrapper) and self._send_file(body)):
+        if (type(body) is list or type(body) is tuple) and not (self.headers_sent or self._trailers):
+            self._send_whole(body[0] if len(body) == 1 else b"".join(body))
+            return
+        if not (isinstance(body, FileWrapper) and self._send_file(body)):
             for part in body:
                 if part or not self.headers_sent:
                     self.write(part)
-        self._finish()
-
-    def _finish(self) -> None:
-        if self.status is None:
-            raise AssertionError("the application has not called start_response")
         if not self.headers_sent:
-            self._connection.send_both(self._head(), b"")
+            self._connection.send(self._head())
         if self.chunked:
-            fields = "".join(f"{name}: {value}\r\n" for name, value in self._trailers)
+            fields = "".join([f"{name}: {value}\r\n" for name, value in self._trailers])
             self._connection.send(f"0\r\n{fields}\r\n".encode("latin-1"))
         elif self.response_length is not None and self.sent < self.response_length and not self._omits_body:
             self.must_close = True  # the client waits for bytes that do not come
+
+    def _send_whole(self, data: bytes) -> None:
+        """Send a response whose body is known: it needs no chunks (PEP 3333, "Handling the
+        Content-Length Header").
+        """
+        if type(data) is not bytes:
+            raise TypeError(f"the body of a response is made of bytes, not of {data!r}")
+        length = len(data)
+        if self._omits_body:
+            data = b""
+        elif self.response_length is None:
+            if self.status is not None:
+                self.chunked = False
+                self.response_length = length
+                self.headers.append(("Content-Length", f"{length}"))
+        elif length > self.response_length:
+            data = data[: self.response_length]
+        elif length < self.response_length:
+            self.must_close = True
+        self.sent = len(data)
+        # PERF: up to some kilobytes a copy is cheaper than the second buffer of sendmsg.
+        if length <= BLOCK:
+            self._connection.send(self._head() + data)
+        else:
+            self._connection.send_both(self._head(), data)
 
     def _send_file(self, wrapper: Any) -> bool:
         """Let the system send a file; False where it cannot."""
@@ -281,75 +296,86 @@ class Response:
     def _take(self, headers: list[tuple[str, str]]) -> None:
         """Check the application's headers, and keep those that are not hop-by-hop."""
         kept = self.headers
-        for name, value in headers:
-            lower = _names.get(name) or _check_name(name)
+        for field in headers:
+            name, value = field
+            kind = _kinds.get(name) or _check_name(name)
             # PERF: the two methods take a third of the time of the expression.
             if type(value) is not str or not (value.isascii() and value.isprintable()):
                 _check_value(value)
-                value = value.strip(" \t")
-            if lower == "content-length":
-                self.response_length = int(value)
-                if self.response_length < 0:
-                    raise InvalidHeader(repr(value))
-            elif lower in _KEPT:
-                self._own += lower
-            elif lower == "connection":
-                # WebSockets over the bare socket, as gunicorn lets them pass.
-                self.upgrade = self.upgrade or value.lower() == "upgrade"
-                self.must_close = self.must_close or value.lower() == "close"
-                continue
-            elif is_hoppish(lower) and not (lower == "upgrade" and value.lower() == "websocket"):
-                continue
-            kept.append((name, value))
+            if kind == _PLAIN or self._keeps(kind, value):
+                kept.append(field)
+
+    def _keeps(self, kind: str, value: str) -> bool:
+        """Heed a field that means something to the server; return whether it is sent as it is."""
+        value = value.strip(" \t").lower()
+        if kind == "content-length":
+            if not (value.isdecimal() and value.isascii()):
+                raise InvalidHeader(repr(value))
+            self.response_length = int(value)
+        elif kind in _KEPT:
+            self._own += kind
+        elif kind == "connection":
+            self.must_close = self.must_close or value == "close"
+            # WebSockets over the bare socket, which gunicorn lets pass.
+            self.upgrade = self.upgrade or value == "upgrade"
+            return False
+        else:
+            return kind == "upgrade" and value == "websocket"
+        return True
 
     def _head(self) -> bytes:
         """Return the head, once.
 
         Raises:
+            AssertionError: the application has not called ``start_response``.
             ClientError: somebody else has answered in the meantime.
         """
         if self.status is None:
             raise AssertionError("the application has not called start_response")
         self._connection.claim_answer()
         self.headers_sent = True
-        self.must_close = self.must_close or not (
-            self.chunked or self.response_length is not None or self._omits_body
-        )
-        version = self.request.version
-        lines = [f"HTTP/{version[0]}.{version[1]} {self.status}"]
-        if "server" not in self._own:
-            lines.append(f"Server: {SERVER}")
-        if "date" not in self._own:
-            lines.append(f"Date: {_now()}")
+        if self.response_length is None and not self.chunked and not self._omits_body:
+            self.must_close = True
         kind = "upgrade" if self.upgrade else "close" if self.must_close else "keep-alive"
-        lines.append(f"Connection: {kind}")
+        fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
         if self.chunked:
-            lines.append("Transfer-Encoding: chunked")
-        lines += [f"{name}: {value}" for name, value in self.headers]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+            fields = f"Transfer-Encoding: chunked\r\n{fields}"
+        return f"{_first_lines(self.request.version, self.status, kind, self._own)}{fields}\r\n".encode("latin-1")
 
 
-def _now() -> str:
-    """Return the time as HTTP writes it; made once a second."""
-    global _date
+def _first_lines(version: tuple[int, int], status: str, connection: str, own: str) -> str:
+    """Return the lines of a head that are the server's."""
+    global _lines
     second = int(time.time())
-    known, text = _date
-    if known != second:
-        text = formatdate(second, usegmt=True)
-        _date = (second, text)
+    key = (version, status, connection, own)
+    made, lines = _lines
+    if made == second and (text := lines.get(key)) is not None:
+        return text
+    text = f"HTTP/{version[0]}.{version[1]} {status}\r\n"
+    if "server" not in own:
+        text += f"Server: {SERVER}\r\n"
+    if "date" not in own:
+        text += f"Date: {formatdate(second, usegmt=True)}\r\n"
+    text += f"Connection: {connection}\r\n"
+    if made != second:
+        _lines = (second, {key: text})
+    elif len(lines) < _MANY_NAMES:
+        lines[key] = text
     return text
 
 
 def _check_name(name: str) -> str:
-    """Check the name of a field; return it in lower case."""
+    """Check the name of a field; return what it means to the server, in lower case, or `_PLAIN`."""
     if not isinstance(name, str):
         raise TypeError(f"the name of a header is a string, not {name!r}")
     if not TOKEN_RE.fullmatch(name):
         raise InvalidHeaderName(repr(name))
-    lower = name.lower()
-    if len(_names) < _MANY_NAMES:
-        _names[name] = lower
-    return lower
+    kind = name.lower()
+    if kind != "content-length" and not is_hoppish(kind):
+        kind = _PLAIN
+    if len(_kinds) < _MANY_NAMES:
+        _kinds[name] = kind
+    return kind
 
 
 def _check_value(value: str) -> None:
