@@ -53,6 +53,7 @@ class Connection:
         "client",
         "deadline",
         "drained",
+        "ending",
         "environ",
         "fileno",
         "lingering",
@@ -101,6 +102,7 @@ class Connection:
         self.unread = False  # whether the client may still be sending a body
         self.drained = 0  # bytes thrown away while lingering
         self.registered = False
+        self.ending = False  # whether the client has said that it sends nothing more
         self.lock = threading.Lock()
         self.signalled = False
         self.answered = False

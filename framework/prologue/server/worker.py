@@ -30,6 +30,7 @@ from prologue.server.turns import Turns
 
 __all__ = ["ThreadWorker"]
 
+_ENDING = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _TICK = 1.0  # seconds between two looks at the connections and the clock
 _BATCH = 16  # requests of one connection, already received, that are answered before others get a turn
 _LINGER = 2.0  # seconds, and
@@ -212,10 +213,12 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             events = wait(-1, 1)
             turns.waiting = False
             turns.taken += 1
-            for fileno, _ in events:
+            for fileno, event in events:
                 connection = connections.get(fileno)
                 try:
                     if connection is not None:
+                        if event & _ENDING:
+                            connection.ending = True
                         self._attend(connection, number)
                     elif fileno == self.queue.fileno:
                         self.queue.receive(time.monotonic())
@@ -311,8 +314,9 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                 if not connection.buffer:
                     connection.deadline = time.monotonic() + self.head_timeout
                 connection.buffer += data
-                # After fewer bytes than asked for, what comes later is news (epoll(7), question 9).
-                dry = len(data) < BLOCK and not connection.tls
+                # After fewer bytes than asked for, what comes later is news (epoll(7), question 9), but an end
+                # that was told together with them.
+                dry = len(data) < BLOCK and not connection.tls and not connection.ending
         except (OSError, ssl.SSLError) as error:
             self.log.debug("a connection is broken: %s", error)
             ended = True
