@@ -93,7 +93,7 @@ class Request:
         if self._connection is None:
             return self.version < (1, 1)
         options = [option.strip(" \t") for option in self._connection.lower().split(",")]
-        return "close" in options or (self.version < (1, 1) and "keep-alive" not in options)
+        return "close" in options or (self.version < (1, 1) and options != ["keep-alive"])
 
     @property
     def headers(self) -> list[tuple[str, str]]:
