@@ -9,9 +9,11 @@ import pytest
 from prologue.server.parsing import Parser
 from tests.server import wire
 
+
 def closes_earlier(accepted: list[tuple[dict[str, Any], bytes]]) -> bool:
-    """Whether the last request has several connection options, of which gunicorn heeds the first field's if it
-    stands alone (RFC 9112, section 9.3, wants "close" heeded anywhere).
+    """Whether the last request has several connection options.
+
+    gunicorn heeds the first field's if it stands alone; RFC 9112, section 9.3, wants "close" heeded anywhere.
     """
     return bool(accepted) and "," in accepted[-1][0].get("HTTP_CONNECTION", "")
 
@@ -44,7 +46,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("client", [wire.CLIENT, wire.STRANGER], ids=["trusted", "stranger"])
 def test_generated_requests_have_the_same_verdict(settings: dict[str, Any], client: Any) -> None:
     cfg = wire.config(**settings)
-    parser = Parser(cfg)
+    parser = Parser(cfg, 30.0)
     count = 2500 if not settings else 400
     ends = [compare(data, parser, cfg, client=client) for data in wire.generated(len(settings), count)]
     # Neither kind is missing: all refused, or all accepted, would prove nothing.

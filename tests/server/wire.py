@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from gunicorn.config import Config
@@ -109,7 +109,20 @@ def chunks(*parts: bytes, last: bytes = b"0\r\n\r\n") -> bytes:
 
 
 METHODS = [b"GET"] * 6 + [b"POST"] * 6 + [b"HEAD", b"PUT", b"OPTIONS", b"DELETE", b"CONNECT", b"PROPFIND"]
-ODD_METHODS = [b"get", b"G", b"GE T", b"G#T", b"GET\0", b"", b"PRI", b"A" * 21, b"G\xc9T", b"[GET]", b"GET\t", b" GET"]
+ODD_METHODS = [
+    b"get",
+    b"G",
+    b"GE T",
+    b"G#T",
+    b"GET\0",
+    b"",
+    b"PRI",
+    b"A" * 21,
+    b"G\xc9T",
+    b"[GET]",
+    b"GET\t",
+    b" GET",
+]
 TARGETS = [b"/"] * 4 + [b"/a/b?c=d&e=%20", b"/%41%2f%00%zz", b"/a;b=c", b"/?", b"/a?b?c", b"/_x_/"]
 ODD_TARGETS = [
     b"//a/b",
@@ -136,7 +149,17 @@ ODD_TARGETS = [
     b"?a",
 ]
 VERSIONS = [b"HTTP/1.1"] * 8 + [b"HTTP/1.0"] * 2
-ODD_VERSIONS = [b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.2", b"http/1.1", b"HTTP/1.1 ", b"", b"HTTP/11", b"HTTP/1.1\t", b"FTP/1.1"]
+ODD_VERSIONS = [
+    b"HTTP/0.9",
+    b"HTTP/2.0",
+    b"HTTP/1.2",
+    b"http/1.1",
+    b"HTTP/1.1 ",
+    b"",
+    b"HTTP/11",
+    b"HTTP/1.1\t",
+    b"FTP/1.1",
+]
 FIELDS = [
     b"Host: shop.example",
     b"User-Agent: a b c",
@@ -254,13 +277,19 @@ def generated(seed: int, count: int) -> Iterator[bytes]:
             body = b""
         chance.shuffle(fields)
         line = b" ".join(
-            [pick(METHODS, ODD_METHODS, oddness), pick(TARGETS, ODD_TARGETS, oddness), pick(VERSIONS, ODD_VERSIONS, oddness)]
+            [
+                pick(METHODS, ODD_METHODS, oddness),
+                pick(TARGETS, ODD_TARGETS, oddness),
+                pick(VERSIONS, ODD_VERSIONS, oddness),
+            ]
         )
         end = b"\r\n" if chance.random() > oddness / 4 else chance.choice([b"\n", b"\r", b"\r\r\n"])
         request = end.join([line, *fields, b"", b""]) + body
         if chance.random() < oddness:
             place = chance.randrange(len(request))
-            request = request[:place] + bytes([chance.randrange(256)]) + request[place + chance.randrange(2) :]
+            request = (
+                request[:place] + bytes([chance.randrange(256)]) + request[place + chance.randrange(2) :]
+            )
         if chance.random() < 0.05:
             request = request[: chance.randrange(len(request))]
         yield request + b"GET /next HTTP/1.1\r\nHost: shop.example\r\n\r\n"

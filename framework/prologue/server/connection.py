@@ -176,6 +176,12 @@ class Connection:
         self.shaken = True
         return True
 
+    def has_news(self) -> bool:
+        """Whether there is something to be received."""
+        poll = select.poll()
+        poll.register(self.fileno, select.POLLIN)
+        return bool(poll.poll(0))
+
     def say_goodbye(self) -> None:
         """Tell a client of TLS that nothing follows."""
         if isinstance(self.sock, ssl.SSLSocket):

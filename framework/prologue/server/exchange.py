@@ -22,8 +22,12 @@ _DRAIN = 5.0  # seconds, and
 _DRAIN_BYTES = 65536  # bytes, spent on a body that the application has not read
 
 # What the application may meet in a body that is not what its head says.
-_BAD_BODY = (errors.ParseException, errors.InvalidChunkSize, errors.ChunkMissingTerminator)
-_BAD_BODY += (errors.InvalidChunkExtension,)
+_BAD_BODY = (
+    errors.ParseException,
+    errors.InvalidChunkSize,
+    errors.ChunkMissingTerminator,
+    errors.InvalidChunkExtension,
+)
 
 
 class Exchanges:
@@ -84,7 +88,9 @@ class Exchanges:
             if worker.alive:
                 self._log.info("Autorestarting worker after current request.")
                 worker.retire()
-        response = Response(request, connection, environ["REQUEST_METHOD"], keep=keep, sendfile=self._sendfile)
+        response = Response(
+            request, connection, environ["REQUEST_METHOD"], keep=keep, sendfile=self._sendfile
+        )
         environ["wsgi.early_hints"] = response.send_early_hints
         environ["prologue.exchange"] = response
         worker.serving[number] = connection
@@ -99,7 +105,7 @@ class Exchanges:
                     body.close()
             kept = not response.must_close
             if request.body is not None:
-                kept = _finish_body(connection, request) and kept
+                kept = _finish_body(connection, request, kept)
             if self._logs:
                 self._log_access(response, request, environ, start)
         except BaseException as error:
@@ -126,7 +132,7 @@ class Exchanges:
     ) -> None:
         """Answer an error of the application or of its client, where nothing was sent."""
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
-            self._worker.retire()  # the application ends its process, but not in the middle of others' requests
+            self._worker.retire()  # the application ends its process; others' requests are answered first
         if not response.headers_sent and not connection.abandoned:
             connection.claim_answer()
             if isinstance(error, ClientTimeout):
@@ -171,32 +177,28 @@ class Exchanges:
 
 def _page(status: str, text: str, field: str = "") -> bytes:
     """Return a whole response of gunicorn's look."""
-    body = f"<html><head><title>{status[4:]}</title></head><body><h1>{status[4:]}</h1>{html.escape(text)}</body></html>\n"
+    title = f"<head><title>{status[4:]}</title></head>"
+    body = f"<html>{title}<body><h1>{status[4:]}</h1>{html.escape(text)}</body></html>\n"
     head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: text/html\r\n{field}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1", "replace")
 
 
-def _finish_body(connection: Connection, request: Any) -> bool:
-    """Throw away what the application has left of a body; return whether the next request is behind it."""
+def _finish_body(connection: Connection, request: Any, kept: bool) -> bool:
+    """Throw away what the application has left of a body; return whether the connection can be kept."""
     body = request.body
+    if not kept:
+        connection.unread = not isinstance(body, LengthBody) or body.remaining > 0
+        return False
     connection.patience = min(connection.patience, _DRAIN)
     thrown = 0
-    if isinstance(body, LengthBody):
-        block = memoryview(bytearray(min(body.remaining, 8192)))
-        while body.remaining and thrown < _DRAIN_BYTES:
-            count = body.readinto(block)
-            if not count:
-                break
-            thrown += count
-        connection.unread = body.remaining > 0
-    else:
-        data = body.read(8192)
-        while data and thrown < _DRAIN_BYTES:
-            thrown += len(data)
-            data = body.read(8192)
-        connection.unread = bool(data)
+    while data := body.read(8192):
+        thrown += len(data)
+        if thrown >= _DRAIN_BYTES:
+            break
+    connection.unread = bool(data)
+    if not isinstance(body, LengthBody):
         request.unreader.give_back()
-    return not connection.unread
+    return not data
 
 
 def _is_default(hook: Any) -> bool:

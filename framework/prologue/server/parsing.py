@@ -14,6 +14,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import time
 from io import BufferedReader, BytesIO
 from typing import Any
 
@@ -106,10 +107,12 @@ class Parser:
 
     Args:
         cfg: gunicorn's configuration.
+        body_timeout: seconds that a small body has to arrive.
     """
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: Any, body_timeout: float) -> None:
         self._cfg = cfg
+        self._body_timeout = body_timeout
         self._script_name = os.environ.get("SCRIPT_NAME", "")
         self._proxied = cfg.proxy_protocol not in (False, "off")
         # A request of gunicorn's own, made once, knows all limits and whether the C parser is to be used.
@@ -175,14 +178,15 @@ class Parser:
         data = connection.buffer
         if self._parse is None or (self._proxied and connection.requests == 0):
             return self._parse_slowly(connection)
-        if connection.scanned:
-            # Parsed before, in vain: not again before it is worth it.
-            if _END_OF_HEAD.search(data, connection.scanned - 3 if connection.scanned > 3 else 0) is None:
-                return self._incomplete(connection)
+        # Parsed before, in vain: not again before it is worth it.
+        if connection.scanned and not _END_OF_HEAD.search(data, max(0, connection.scanned - 3)):
+            self._wait_for_more(connection)
+            return None
         try:
             head = self._parse(data, 0, *self._limits)
         except IncompleteError:
-            return self._incomplete(connection)
+            self._wait_for_more(connection)
+            return None
         except ValueError as error:
             self._parse_slowly(connection)  # which refuses it, and says why
             raise InvalidRequestLine(str(error)) from error
@@ -241,7 +245,9 @@ class Parser:
                 environ["wsgi.input"] = BytesIO(data[consumed:end])
                 connection.buffer = data[end:]
             elif length <= SMALL_BODY:
-                connection.needed = end
+                if not connection.needed:
+                    connection.needed = end
+                    connection.deadline = time.monotonic() + self._body_timeout
                 return None
             else:
                 connection.buffer = data[consumed:]
@@ -250,7 +256,7 @@ class Parser:
         connection.needed = 0
         return request, environ
 
-    def _incomplete(self, connection: Connection) -> None:
+    def _wait_for_more(self, connection: Connection) -> None:
         connection.scanned = len(connection.buffer)
         if connection.scanned > self._max_head:
             raise LimitRequestHeaders("max buffer headers")
@@ -278,7 +284,8 @@ class Parser:
         try:
             request = GunicornRequest(self._cfg, unreader, connection.client, connection.requests + 1)
         except NoMoreData:
-            return self._incomplete(connection)
+            self._wait_for_more(connection)
+            return None
         unreader.head_complete = True
         server = connection.environ.get("SERVER_NAME")
         address = (server, connection.environ["SERVER_PORT"]) if server is not None else _path_of(connection)

@@ -50,25 +50,29 @@ class Poller:
     def listen(self) -> None:
         """Accept connections again on the listeners that were paused, if there is room."""
         with self._lock:
-            if len(self.connections) >= self._capacity:
-                return
+            self._listen()
+
+    def _listen(self) -> None:
+        if len(self.connections) < self._capacity:
             for fileno in self._paused:
                 self.epoll.register(fileno, _ARRIVAL)
             self._paused = []
 
-    def rest(self, fileno: int) -> bool:
-        """Take a listener out, until the next :meth:`listen`; return whether it was in."""
+    def rest(self, listener: socket.socket) -> None:
+        """Take a listener out, until the next :meth:`listen`."""
         with self._lock:
-            if fileno not in self.listeners or fileno in self._paused:
-                return False
+            self._rest(listener.fileno())
+
+    def _rest(self, fileno: int) -> None:
+        if fileno in self.listeners and fileno not in self._paused:
             self.epoll.unregister(fileno)
             self._paused.append(fileno)
-            return True
 
-    def rotate(self, fileno: int) -> None:
+    def rotate(self, listener: socket.socket) -> None:
         """Put a listener at the end of the kernel's queue; what is there already is news."""
-        self.rest(fileno)
-        self.listen()
+        with self._lock:
+            self._rest(listener.fileno())
+            self._listen()
 
     def watch(self, fileno: int) -> None:
         """Let one thread see each write to a descriptor."""
@@ -83,11 +87,10 @@ class Poller:
             self.listeners, self._paused = {}, []
         return listeners
 
-    def add(self, connection: Connection) -> int:
-        """Take a connection in; return how many there are now."""
+    def add(self, connection: Connection) -> None:
+        """Take a connection in."""
         with self._lock:
             self.connections[connection.fileno] = connection
-            return len(self.connections)
 
     def park(self, connection: Connection) -> None:
         """Wait for news of a connection; what is there already is news."""
@@ -109,14 +112,13 @@ class Poller:
         """Close a connection."""
         connection.open = False
         with self._lock:
-            full = len(self.connections) >= self._capacity
             self.connections.pop(connection.fileno, None)
-        try:
-            connection.sock.close()  # which takes it out of the epoll
-        except OSError:
-            pass
-        if full or self._paused:
-            self.listen()
+            try:
+                connection.sock.close()  # which takes it out of the epoll
+            except OSError:
+                pass
+            if self._paused:
+                self._listen()
 
     def all_connections(self) -> list[Connection]:
         """Return the connections there are."""

@@ -14,13 +14,11 @@ class QueueProbe:
 
     Attributes:
         delay: seconds that the last probe waited.
-        longest: the most that one has waited since somebody last set this to 0.
     """
 
     def __init__(self) -> None:
         self.fileno = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.delay = 0.0
-        self.longest = 0.0
         self._sent = 0.0
         self._received = 0.0
 
@@ -37,9 +35,8 @@ class QueueProbe:
         except BlockingIOError:
             return
         self.delay = now - self._sent
-        self.longest = max(self.longest, self.delay)
         self._received = now
 
     def current(self, now: float) -> float:
-        """Return the queueing delay in seconds: that of the last probe, or of the one that is still waiting."""
+        """Return the seconds that the last probe has waited, or the one that still waits."""
         return self.delay if self._received >= self._sent else max(self.delay, now - self._sent)

@@ -8,6 +8,7 @@ future, no hand-over between threads.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -49,9 +50,9 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 
     Attributes:
         head_timeout: seconds for the first bytes of a new connection, and for a head that has begun.
-        client_timeout: seconds that a thread waits for a client in all, while it reads the body of one request
-            and sends the answer; every 4,096 bytes moved earn one more. A body of up to 65,536 bytes has as
-            long to arrive, and is waited for without a thread.
+        client_timeout: seconds that a thread waits for a client in all, while it reads the body of one
+            request and sends the answer; every 4,096 bytes moved earn one more. A body of up to 65,536 bytes
+            has as long to arrive, and is waited for without a thread.
         max_queueing_delay: seconds that requests may wait for a thread; while they wait longer, requests are
             answered 503 with ``Retry-After``. None: they wait.
         retry_after: seconds that a client is told then.
@@ -91,7 +92,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def run(self) -> None:
         """Serve until told to stop."""
         cfg = self.cfg
-        self._parser = Parser(cfg)
+        self._parser = Parser(cfg, self.client_timeout)
         self._exchanges = Exchanges(self, self._parser)
         self._tls = gunicorn_sock.ssl_context(cfg) if cfg.is_ssl else None
         self._keepalive = float(cfg.keepalive)
@@ -138,10 +139,15 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                 finally:
                     connection.lock.release()
         self._poller.listen()
+        delay = self.queue.current(now)
+        extra = {"metric": "gunicorn.queueing_delay", "value": delay * 1000, "mtype": "timer"}
+        self.log.debug("requests wait %.3f s for a thread", delay, extra=extra)
         self.queue.send(now)
         self._watch(now)
 
     def _expire(self, connection: Connection) -> None:
+        if connection.has_news() and not connection.lingering:
+            return  # no thread has had the time to look
         if connection.buffer and not connection.lingering:
             self._exchanges.refuse_slow(connection)
         self._poller.remove(connection)
@@ -223,10 +229,9 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                     elif fileno == self.queue.fileno:
                         self.queue.receive(time.monotonic())
                     elif (listener := poller.listeners.get(fileno)) is not None:
-                        accepted = self._accept(listener)
-                        if accepted is not None:
-                            poller.rotate(fileno)
-                            self._attend(accepted, number)
+                        connection = self._accept(listener)
+                        if connection is not None:
+                            self._attend(connection, number)
                     elif self._stopping:
                         return
                 except Exception:
@@ -238,28 +243,33 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         """Accept a connection, if there is one."""
         try:
             sock, client = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
+        except BlockingIOError:
+            return None
+        except ConnectionAbortedError:
+            self._poller.rotate(listener)
             return None
         except OSError as error:
-            if self._poller.rest(listener.fileno()):  # until the main thread looks again
-                self.log.error("no connection can be accepted now: %s", error)
+            self._poller.rest(listener)  # until the main thread looks again
+            self.log.error("no connection can be accepted now: %s", error)
             return None
+        self._poller.rotate(listener)
         sock.setblocking(False)
         if self._tls is not None:
-            sock = self._tls.wrap_socket(
-                sock,
-                server_side=True,
-                do_handshake_on_connect=False,
-                suppress_ragged_eofs=self.cfg.suppress_ragged_eofs,
-            )
+            try:
+                sock = self._tls.wrap_socket(
+                    sock,
+                    server_side=True,
+                    do_handshake_on_connect=False,
+                    suppress_ragged_eofs=self.cfg.suppress_ragged_eofs,
+                )
+            except OSError as error:
+                self.log.debug("a client has gone before the handshake: %s", error)
+                sock.close()
+                return None
         environ = self._parser.connection_environ(sock, client, listener.getsockname())
-        connection = Connection(
-            sock,
-            client,
-            environ,
-            self._parser.scheme_headers_of(client),
-            time.monotonic() + self.head_timeout,
-        )
+        scheme_headers = self._parser.scheme_headers_of(client)
+        deadline = time.monotonic() + self.head_timeout
+        connection = Connection(sock, client, environ, scheme_headers, deadline)
         self._poller.add(connection)
         return connection
 
@@ -298,6 +308,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                         turns += 1
                         if connection.buffer:
                             if turns >= _BATCH:
+                                connection.deadline = math.inf  # it does not wait for its client
                                 self._poller.requeue(connection)
                                 return
                             continue

@@ -1,7 +1,7 @@
 """The answer to one request: what an application may do with ``start_response``, and the bytes of it.
 
-The rules are gunicorn's: no hop-by-hop fields of the application, no bytes where a status or HEAD allows none,
-never more bytes than Content-Length says, chunks where HTTP/1.1 knows no length. Different are three things:
+The rules are gunicorn's: no hop-by-hop fields of the application, no bytes where a status or HEAD allows
+none, never more bytes than Content-Length says, chunks where HTTP/1.1 knows no length. Different are three things:
 the application's own ``Date`` and ``Server`` are kept, a body that is a list has a Content-Length, and a
 connection is closed after a body that was shorter than its Content-Length.
 """
@@ -340,7 +340,9 @@ class Response:
         fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
         if self.chunked:
             fields = f"Transfer-Encoding: chunked\r\n{fields}"
-        return f"{_first_lines(self.request.version, self.status, kind, self._own)}{fields}\r\n".encode("latin-1")
+        return f"{_first_lines(self.request.version, self.status, kind, self._own)}{fields}\r\n".encode(
+            "latin-1"
+        )
 
 
 def _first_lines(version: tuple[int, int], status: str, connection: str, own: str) -> str:
