@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from prologue.server import ThreadWorker
@@ -18,14 +19,14 @@ Start = Callable[..., Callable[[bytes], Any]]
 TEXT = ("Content-Type", "text/plain")
 
 
-class Impatient(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+class Impatient(ThreadWorker):
     """Waits for nobody for long."""
 
     head_timeout = 0.5
     client_timeout = 0.5
 
 
-class Shedding(ThreadWorker):  # type: ignore[misc]
+class Shedding(ThreadWorker):
     """Refuses requests that have waited."""
 
     max_queueing_delay = 0.2
@@ -106,7 +107,7 @@ def status(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
 
 
 def wrapped(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
-    file = open(os.environ["PAYLOAD"], "rb")
+    file = Path(os.environ["PAYLOAD"]).open("rb")  # noqa: SIM115  # the server closes it
     file.seek(1000)
     headers = [("Content-Length", "2000000")] if environ["QUERY_STRING"] == "length" else []
     start_response("200 OK", headers)
@@ -117,7 +118,9 @@ def wrapped(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
 def unsendable(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     """A file of the system's without a size, or one in memory."""
     start_response("200 OK", [])
-    file: Any = open("/proc/version", "rb") if environ["QUERY_STRING"] else io.BytesIO(b"in memory")
+    file: Any = io.BytesIO(b"in memory")
+    if environ["QUERY_STRING"]:
+        file = Path("/proc/version").open("rb")  # noqa: SIM115
     wrapper: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
     return wrapper
 

@@ -325,8 +325,8 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                 if not connection.buffer:
                     connection.deadline = time.monotonic() + self.head_timeout
                 connection.buffer += data
-                # After fewer bytes than asked for, what comes later is news (epoll(7), question 9), but an end
-                # that was told together with them.
+                # After fewer bytes than asked for, what comes later is news (epoll(7), question 9), except an
+                # end that was told together with them.
                 dry = len(data) < BLOCK and not connection.tls and not connection.ending
         except (OSError, ssl.SSLError) as error:
             self.log.debug("a connection is broken: %s", error)
@@ -342,7 +342,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             connection.say_goodbye()
             self._poller.remove(connection)
             return
-        # Closing with bytes unread would reset the connection, and the answer with it (RFC 9112, section 9.6).
+        # Closing with bytes unread would reset the connection, and lose the answer (RFC 9112, section 9.6).
         connection.lingering = True
         connection.buffer = b""
         connection.deadline = time.monotonic() + _LINGER

@@ -1,9 +1,9 @@
 """The answer to one request: what an application may do with ``start_response``, and the bytes of it.
 
 The rules are gunicorn's: no hop-by-hop fields of the application, no bytes where a status or HEAD allows
-none, never more bytes than Content-Length says, chunks where HTTP/1.1 knows no length. Different are three things:
-the application's own ``Date`` and ``Server`` are kept, a body that is a list has a Content-Length, and a
-connection is closed after a body that was shorter than its Content-Length.
+none, never more bytes than Content-Length says, chunks where HTTP/1.1 knows no length. Different are three
+things: the application's own ``Date`` and ``Server`` are kept, a body that is a list has a Content-Length,
+and a connection is closed after a body that was shorter than its Content-Length.
 """
 
 from __future__ import annotations
