@@ -87,7 +87,7 @@ def test_clients_that_do_not_read_are_not_waited_for(start: Start) -> None:
     assert "Traceback" not in server.log()
 
 
-# -- requests that take too long ------------------------------------------------------------------------------
+# -- requests that take too long ------------------------------------------------------------------------
 
 
 def test_a_request_over_the_timeout_is_answered_and_the_worker_replaced(start: Start) -> None:
@@ -260,16 +260,16 @@ def test_tls_is_spoken(start: Start, certificate: tuple[Path, Path]) -> None:
             with context.wrap_socket(connect(server), server_hostname="localhost") as client:
                 client.sendall(REQUEST + REQUEST)
                 client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
-                answer = all_of(client)  # type: ignore[arg-type]
+                answer = all_of(client)
                 assert answer.count(b"index") == 2
                 assert len(answer) > size
-                body = b"x" * 100_000
+        body = b"x" * 100_000
         with context.wrap_socket(connect(server), server_hostname="localhost") as client:
             client.sendall(
                 b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n"
                 + body
             )
-            answer = all_of(client)  # type: ignore[arg-type]
+            answer = all_of(client)
             assert b"x" * 100_000 in answer
             assert b'"wsgi.url_scheme": "https"' in answer
 
@@ -303,7 +303,7 @@ def test_worker_connections_bound_the_connections(start: Start) -> None:
         client.close()
 
 
-# -- the end ------------------------------------------------------------------------------------------------
+# -- the end --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])

@@ -27,7 +27,7 @@ EVERY_WAY = [
     pytest.param(gunicorn(*HOOKS, *OURS), id="hooks-ours"),
     pytest.param(gunicorn(*OURS, "--preload"), id="plain-ours-preload"),
     pytest.param(EMBEDDED_SYNC, id="embedded-sync"),
-    pytest.param(embedded(), id="embedded-gthread"),
+    pytest.param(embedded(), id="embedded"),
 ]
 
 

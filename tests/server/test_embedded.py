@@ -27,14 +27,14 @@ def test_the_settings_of_the_application_count() -> None:
     assert config.bind == ["[::1]:9000"]
     assert config.address == [("::1", 9000)]
     assert (config.workers, config.threads, config.reuse_port, config.loglevel) == (3, 2, True, "debug")
-    assert config.worker_class_str == "gthread"
+    assert config.worker_class_str == "prologue.server.ThreadWorker"
 
 
 def test_the_defaults_that_are_not_those_of_gunicorn() -> None:
     config = config_of()
     assert config.bind == ["127.0.0.1:8080"]
     assert (config.threads, config.loglevel) == (4, "info")
-    assert config.worker_class_str == "gthread"
+    assert config.worker_class_str == "prologue.server.ThreadWorker"
     assert config.control_socket_disable is True
     assert config.worker_tmp_dir == ("/dev/shm" if os.path.isdir("/dev/shm") else None)
     assert config.max_requests_jitter == 0

@@ -30,7 +30,8 @@ class GunicornServer(Application):  # type: ignore[misc]  # gunicorn has no type
     ``GUNICORN_CMD_ARGS``; the configuration file that one of them names; the application's settings;
     gunicorn's default. Of the application's settings ``address`` and ``port``, ``workers``, ``threads``,
     ``reuse_port`` and ``debug`` (as the log level) count; where ``workers`` is 1, the variable
-    ``WEB_CONCURRENCY`` counts in its place. Other defaults than gunicorn's: heartbeat files in memory where
+    ``WEB_CONCURRENCY`` counts in its place. Other defaults than gunicorn's:
+    :class:`prologue.server.ThreadWorker` as the worker, heartbeat files in memory where
     the system has ``/dev/shm``, a tenth of ``max_requests`` as its jitter, and no control socket.
 
     Startup and shutdown run in every worker. The hooks ``post_worker_init`` and ``worker_exit`` of options or
@@ -136,6 +137,7 @@ def _defaults(settings: Settings, given: Mapping[str, Any], config: Config) -> d
     """Return what differs from gunicorn's defaults, before what is given."""
     defaults: dict[str, Any] = {
         "bind": _bind(settings.address, settings.port),
+        "worker_class": "prologue.server.ThreadWorker",
         # gunicorn makes a sync worker with several threads a gthread one: who asks for sync shall get it.
         "threads": 1 if given.get("worker_class") == "sync" else settings.threads,
         "reuse_port": settings.reuse_port,
