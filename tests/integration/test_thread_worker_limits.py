@@ -132,7 +132,7 @@ def test_requests_are_refused_while_others_wait_too_long(start: Start) -> None:
     server.until(lambda: server.get("/")[0] == 200)
 
 
-# -- gunicorn's settings and hooks ----------------------------------------------------------------------------
+# -- gunicorn's settings and hooks --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import select
 import socket
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from prologue.server.connection import Connection
 
@@ -58,21 +59,38 @@ class Poller:
                 self.epoll.register(fileno, _ARRIVAL)
             self._paused = []
 
-    def rest(self, listener: socket.socket) -> None:
-        """Take a listener out, until the next :meth:`listen`."""
+    def accept(self, fileno: int) -> tuple[socket.socket, Any, Any] | None:
+        """Accept a connection from a listener; the next one may go to another worker.
+
+        Returns:
+            The connection's socket, its client's and the listener's address; None when there is none.
+
+        Raises:
+            OSError: the system gives no more sockets; the listener rests until the next :meth:`listen`.
+        """
         with self._lock:
-            self._rest(listener.fileno())
+            listener = self.listeners.get(fileno)
+            if listener is None:
+                return None
+            try:
+                sock, client = listener.accept()
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                self._rest(fileno)
+                if isinstance(error, ConnectionAbortedError):
+                    self._listen()
+                    return None
+                raise
+            # Out and in again: to the end of the kernel's queue, and what is there already is news.
+            self._rest(fileno)
+            self._listen()
+            return sock, client, listener.getsockname()
 
     def _rest(self, fileno: int) -> None:
-        if fileno in self.listeners and fileno not in self._paused:
+        if fileno not in self._paused:
             self.epoll.unregister(fileno)
             self._paused.append(fileno)
-
-    def rotate(self, listener: socket.socket) -> None:
-        """Put a listener at the end of the kernel's queue; what is there already is news."""
-        with self._lock:
-            self._rest(listener.fileno())
-            self._listen()
 
     def watch(self, fileno: int) -> None:
         """Let one thread see each write to a descriptor."""

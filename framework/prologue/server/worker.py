@@ -188,9 +188,13 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         linger = time.monotonic() + min(_LINGER, self._keepalive or 0.0)
         for listener in self._poller.stop_listening():
             # What is in the kernel's queue has been accepted as far as its clients can tell.
-            while (connection := self._accept(listener)) is not None:
-                self._poller.park(connection)
-            listener.close()
+            try:
+                while True:
+                    connection = self._welcome(*listener.accept(), listener.getsockname())
+                    if connection is not None:
+                        self._poller.park(connection)
+            except OSError:
+                listener.close()
         pause = threading.Event()
         while (now := time.monotonic()) < end:
             self.notify()
@@ -228,8 +232,8 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                         self._attend(connection, number)
                     elif fileno == self.queue.fileno:
                         self.queue.receive(time.monotonic())
-                    elif (listener := poller.listeners.get(fileno)) is not None:
-                        connection = self._accept(listener)
+                    elif fileno in poller.listeners:
+                        connection = self._accept(fileno)
                         if connection is not None:
                             self._attend(connection, number)
                     elif self._stopping:
@@ -239,20 +243,17 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                     if connection is not None:
                         poller.remove(connection)
 
-    def _accept(self, listener: Any) -> Connection | None:
+    def _accept(self, fileno: int) -> Connection | None:
         """Accept a connection, if there is one."""
         try:
-            sock, client = listener.accept()
-        except BlockingIOError:
-            return None
-        except ConnectionAbortedError:
-            self._poller.rotate(listener)
-            return None
+            accepted = self._poller.accept(fileno)
         except OSError as error:
-            self._poller.rest(listener)  # until the main thread looks again
             self.log.error("no connection can be accepted now: %s", error)
             return None
-        self._poller.rotate(listener)
+        return None if accepted is None else self._welcome(*accepted)
+
+    def _welcome(self, sock: socket.socket, client: Any, server: Any) -> Connection | None:
+        """Take a connection in; None when it has gone already."""
         sock.setblocking(False)
         if self._tls is not None:
             try:
@@ -266,7 +267,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                 self.log.debug("a client has gone before the handshake: %s", error)
                 sock.close()
                 return None
-        environ = self._parser.connection_environ(sock, client, listener.getsockname())
+        environ = self._parser.connection_environ(sock, client, server)
         scheme_headers = self._parser.scheme_headers_of(client)
         deadline = time.monotonic() + self.head_timeout
         connection = Connection(sock, client, environ, scheme_headers, deadline)
