@@ -28,12 +28,14 @@ class Result(NamedTuple):
         lost: requests on a connection that was accepted, without a whole answer.
         again: requests on a kept connection that the server closed in that moment; they were sent again.
         refused: connections that were not accepted; their requests were sent again.
+        seconds: from the first request to the last answer.
     """
 
     latencies: list[float]
     lost: int
     again: int
     refused: int
+    seconds: float
 
     def quantile(self, share: float) -> float:
         """Return the latency that so large a share of the requests did not exceed."""
@@ -134,11 +136,12 @@ def send(port: int, rate: float, seconds: float, connections: int, *, keep: bool
                 lost += 1
             poll.unregister(fileno)
             client.sock.close()
+    taken = time.monotonic() - start
     lost += len(busy)
     for client in (*busy.values(), *free):
         client.sock.close()
     poll.close()
-    return Result(sorted(latencies), lost, again, refused)
+    return Result(sorted(latencies), lost, again, refused, taken)
 
 
 if __name__ == "__main__":

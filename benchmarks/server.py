@@ -167,8 +167,10 @@ class Server:
         end = time.monotonic() + 20
         while time.monotonic() < end and self.process.poll() is None:
             try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return
+                with socket.create_connection(("127.0.0.1", self.port), 20) as client:
+                    client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                    if client.recv(65536).startswith(b"HTTP/1.1 200"):
+                        return  # listening alone would not do: gunicorn's master does before its workers
             except OSError:
                 time.sleep(0.05)
         self.stop()
@@ -236,18 +238,15 @@ def closed_loop(server: Server, case: str, seconds: float, directory: Path) -> d
     }
 
 
+def saturation(server: Server, seconds: float) -> float:
+    """Return how many plaintext requests a second a server answers to the sender of :func:`open_loop`."""
+    result = _sender(server, 50_000 * seconds, 0.1, 16)  # all due at once
+    return float(len(result["latencies"]) / result["seconds"])
+
+
 def open_loop(server: Server, rate: float, seconds: float) -> dict[str, float]:
     """Send plaintext requests at a rate, from another process."""
-    command = [
-        sys.executable,
-        str(_HERE / "open_loop.py"),
-        str(server.port),
-        str(rate),
-        str(seconds),
-        "64",
-        "keep",
-    ]
-    result = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    result = _sender(server, rate, seconds, 64)
     latencies = result["latencies"]
     return {
         "rate/s": rate,
@@ -257,6 +256,14 @@ def open_loop(server: Server, rate: float, seconds: float) -> dict[str, float]:
     }
 
 
+def _sender(server: Server, rate: float, seconds: float, connections: int) -> dict[str, Any]:
+    arguments = [str(server.port), str(rate), str(seconds), str(connections), "keep"]
+    command = [sys.executable, str(_HERE / "open_loop.py"), *arguments]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    result: dict[str, Any] = json.loads(output)
+    return result
+
+
 def jain(server: Server, connections: int, seconds: float) -> float:
     """Keep so many connections busy; return Jain's index of the requests that each was served."""
     import select
@@ -264,17 +271,18 @@ def jain(server: Server, connections: int, seconds: float) -> float:
     request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
     poll = select.epoll()
     clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(connections)]
-    served = {client.fileno(): 0 for client in clients}
     by_number = {client.fileno(): client for client in clients}
     for client in clients:
         poll.register(client, select.EPOLLIN)
         client.send(request)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for number, _ in poll.poll(0.1):
-            if by_number[number].recv(65536).endswith(b"Hello, World!"):
-                served[number] += 1
-                by_number[number].send(request)
+    for length in (seconds / 2, seconds):  # the first is to warm up
+        served = dict.fromkeys(by_number, 0)
+        end = time.monotonic() + length
+        while time.monotonic() < end:
+            for number, _ in poll.poll(0.1):
+                if by_number[number].recv(65536).endswith(b"Hello, World!"):
+                    served[number] += 1
+                    by_number[number].send(request)
     for client in clients:
         client.close()
     counts = served.values()
@@ -332,8 +340,7 @@ class Measurement:
             for name in names:
                 server = Server(name, self._directory, 4, 1)
                 try:
-                    top = closed_loop(server, "plaintext", self._options.slot, self._directory)
-                    rate = round(0.7 * top["requests/s"])
+                    rate = round(0.7 * saturation(server, self._options.slot))
                     found[name].append(open_loop(server, rate, self._options.slot * 2))
                 finally:
                     server.stop()

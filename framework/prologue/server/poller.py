@@ -23,6 +23,7 @@ from prologue.server.connection import Connection
 __all__ = ["Poller"]
 
 _NEWS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_ACCEPTS = 16  # connections at once
 _ARRIVAL = select.EPOLLIN | select.EPOLLET | select.EPOLLEXCLUSIVE
 
 
@@ -40,6 +41,7 @@ class Poller:
         self.epoll = select.epoll()
         self.wait = self.epoll.poll
         self.listeners = {listener.fileno(): listener for listener in listeners}
+        self._addresses = {listener.fileno(): listener.getsockname() for listener in listeners}
         self._capacity = capacity
         self._wakeup = os.eventfd(0)
         self.epoll.register(self._wakeup, select.EPOLLIN)
@@ -59,33 +61,36 @@ class Poller:
                 self.epoll.register(fileno, _ARRIVAL)
             self._paused = []
 
-    def accept(self, fileno: int) -> tuple[socket.socket, Any, Any] | None:
-        """Accept a connection from a listener; the next one may go to another worker.
+    def accept(self, fileno: int) -> list[tuple[socket.socket, Any, Any]]:
+        """Accept connections from a listener; the next ones may go to another worker.
 
         Returns:
-            The connection's socket, its client's and the listener's address; None when there is none.
+            Of each connection its socket, its client's and the listener's address.
 
         Raises:
             OSError: the system gives no more sockets; the listener rests until the next :meth:`listen`.
         """
+        accepted: list[tuple[socket.socket, Any, Any]] = []
         with self._lock:
             listener = self.listeners.get(fileno)
             if listener is None:
-                return None
+                return accepted
             try:
-                sock, client = listener.accept()
-            except BlockingIOError:
-                return None
-            except OSError as error:
+                # One event is one turn in the queue: with many connections a turn must be worth it.
+                while len(accepted) < _ACCEPTS and len(self.connections) + len(accepted) < self._capacity:
+                    accepted.append((*listener.accept(), self._addresses[fileno]))
+            except (BlockingIOError, ConnectionAbortedError):
+                pass
+            except OSError:
                 self._rest(fileno)
-                if isinstance(error, ConnectionAbortedError):
-                    self._listen()
-                    return None
-                raise
+                if not accepted:
+                    raise
+                return accepted
             # Out and in again: to the end of the kernel's queue, and what is there already is news.
             self._rest(fileno)
-            self._listen()
-            return sock, client, listener.getsockname()
+            if len(self.connections) + len(accepted) < self._capacity:
+                self._listen()
+        return accepted
 
     def _rest(self, fileno: int) -> None:
         if fileno not in self._paused:

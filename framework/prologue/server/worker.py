@@ -244,13 +244,16 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                         poller.remove(connection)
 
     def _accept(self, fileno: int) -> Connection | None:
-        """Accept a connection, if there is one."""
+        """Accept what there is; return one connection to be served, the others are for any thread."""
         try:
             accepted = self._poller.accept(fileno)
         except OSError as error:
             self.log.error("no connection can be accepted now: %s", error)
             return None
-        return None if accepted is None else self._welcome(*accepted)
+        welcome = [connection for each in accepted if (connection := self._welcome(*each)) is not None]
+        for connection in welcome[1:]:
+            self._poller.park(connection)
+        return welcome[0] if welcome else None
 
     def _welcome(self, sock: socket.socket, client: Any, server: Any) -> Connection | None:
         """Take a connection in; None when it has gone already."""
