@@ -227,8 +227,9 @@ def closed_loop(server: Server, case: str, seconds: float, directory: Path) -> d
     cpu = server.cpu() - before
     requests = int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
     wrong = re.search(r"Non-2xx.*", output)
-    if wrong:
-        raise RuntimeError(f"{case}: {wrong[0]}")
+    if wrong or not requests:
+        log = (directory / "log").read_text(errors="replace")
+        raise RuntimeError(f"{case}: not all requests were answered with 200:\n{output}\n{log[-4000:]}")
     return {
         "requests/s": float(re.search(r"Requests/sec:\s+([0-9.]+)", output)[1]),  # type: ignore[index]
         "p50 ms": 1e3 * _number(re.search(r"50%\s+(\S+)", output)[1]),  # type: ignore[index]
