@@ -7,9 +7,11 @@ import json
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from wsgiref.validate import validator
 
 from prologue.server import ThreadWorker
 from tests.integration.application import note
@@ -198,6 +200,22 @@ def big(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     return [b"x" * 20_000_000]
 
 
+def validated(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+    """A conforming application behind the standard library's validator and WebTest's."""
+
+    def inner(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"valid: ", body]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # WebOb imports `cgi`, until Python 3.12
+        import webtest.lint
+    check: Any = {"wsgiref": validator, "webtest": webtest.lint.middleware}[environ["QUERY_STRING"]]
+    answer: Iterable[bytes] = check(inner)(environ, start_response)
+    return answer
+
+
 def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     """Do what the path says."""
     return PATHS[environ["PATH_INFO"].strip("/") or "index"](environ, start_response)
@@ -221,6 +239,6 @@ PATHS: dict[str, Callable[[dict[str, Any], Start], Iterable[bytes]]] = {
             unsendable,
             hints,
         ),
-        *(trailers, crash, crash_later, text, silent, leave, pid, hold, hold_begun, meet, big),
+        *(trailers, crash, crash_later, text, silent, leave, pid, hold, hold_begun, meet, big, validated),
     )
 }

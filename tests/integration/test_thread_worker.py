@@ -233,6 +233,15 @@ def test_a_client_is_told_to_continue_once(server: Server) -> None:
         assert json.loads(parts(answer.read())[1])["body"] == "hello"
 
 
+@pytest.mark.parametrize("checker", ["wsgiref", "webtest"])
+def test_the_protocol_is_kept(server: Server, checker: str) -> None:
+    errors = server.log().count("Traceback")
+    assert server.exchange(get(f"/validated?{checker}")).endswith(b"valid: \r\n0\r\n\r\n")
+    answer = server.exchange(get(f"/validated?{checker}", b"Content-Length: 5\r\n\r\nhello", "POST"))
+    assert b"5\r\nhello\r\n" in answer
+    assert server.log().count("Traceback") == errors
+
+
 @pytest.mark.parametrize("size", [10, 65_536, 65_537, 1_000_000])
 def test_bodies_of_all_sizes_arrive_whole(server: Server, size: int) -> None:
     body = bytes(range(97, 107)) * (size // 10 + 1)
