@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,16 @@ def all_of(client: socket.socket) -> bytes:
 
 # -- slow clients --------------------------------------------------------------------------------------------
 
-IMPATIENT = bare(worker="tests.integration.bare.Impatient")
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that waits for nobody for more than half a second."""
+    server = Server(bare(worker="tests.integration.bare.Impatient"), tmp_path_factory.mktemp("impatient"), {})
+    try:
+        server.wait_until_it_listens()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize(
@@ -50,8 +59,8 @@ IMPATIENT = bare(worker="tests.integration.bare.Impatient")
     ],
     ids=["nothing", "head", "small body", "big body", "chunks"],
 )
-def test_clients_that_stop_are_not_waited_for(start: Start, sent: bytes, answer: bytes) -> None:
-    server = start(IMPATIENT)
+def test_clients_that_stop_are_not_waited_for(impatient: Server, sent: bytes, answer: bytes) -> None:
+    server = impatient
     clients = [connect(server) for _ in range(5)]  # more than threads
     for client in clients:
         client.sendall(sent)
@@ -61,9 +70,8 @@ def test_clients_that_stop_are_not_waited_for(start: Start, sent: bytes, answer:
         client.close()
 
 
-def test_clients_that_drip_are_not_waited_for(start: Start) -> None:
-    server = start(IMPATIENT)
-    with connect(server) as client:
+def test_clients_that_drip_are_not_waited_for(impatient: Server) -> None:
+    with connect(impatient) as client:
         client.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
         end = time.monotonic() + PATIENCE
         try:
@@ -75,8 +83,8 @@ def test_clients_that_drip_are_not_waited_for(start: Start) -> None:
         assert time.monotonic() < end
 
 
-def test_clients_that_do_not_read_are_not_waited_for(start: Start) -> None:
-    server = start(IMPATIENT)
+def test_clients_that_do_not_read_are_not_waited_for(impatient: Server) -> None:
+    server = impatient
     clients = [connect(server) for _ in range(3)]
     for client in clients:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -192,7 +200,7 @@ def test_statsd_counts_requests(start: Start) -> None:
 def test_a_unix_socket_is_served(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     server = start(bare("-b", f"unix:{path}"), listens=False)
-    server.until(path.exists)
+    server.until(lambda: "Listening at: unix:" in server.log())
     for host, port in (("shop.example", "80"), ("shop.example:8080", "8080")):
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(PATIENCE)

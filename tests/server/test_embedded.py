@@ -40,6 +40,11 @@ def test_the_defaults_that_are_not_those_of_gunicorn() -> None:
     assert config.max_requests_jitter == 0
 
 
+def test_where_there_is_no_epoll_gunicorns_own_worker_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("select.epoll")
+    assert config_of().worker_class_str == "gthread"
+
+
 def test_heartbeats_are_files_where_there_is_no_memory_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory() as directory:
         monkeypatch.setattr("prologue.server.embedded._SHARED_MEMORY", directory)

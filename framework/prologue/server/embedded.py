@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -137,13 +138,14 @@ def _defaults(settings: Settings, given: Mapping[str, Any], config: Config) -> d
     """Return what differs from gunicorn's defaults, before what is given."""
     defaults: dict[str, Any] = {
         "bind": _bind(settings.address, settings.port),
-        "worker_class": "prologue.server.ThreadWorker",
         # gunicorn makes a sync worker with several threads a gthread one: who asks for sync shall get it.
         "threads": 1 if given.get("worker_class") == "sync" else settings.threads,
         "reuse_port": settings.reuse_port,
         "loglevel": "debug" if settings.debug else "info",
         "control_socket_disable": True,
     }
+    if hasattr(select, "epoll"):
+        defaults["worker_class"] = "prologue.server.ThreadWorker"
     if settings.workers > 1:
         defaults["workers"] = settings.workers
     if os.path.isdir(_SHARED_MEMORY) and os.access(_SHARED_MEMORY, os.W_OK):
