@@ -216,6 +216,15 @@ def validated(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]
     return answer
 
 
+def behind(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+    """Behind a proxy that marks what it sends on."""
+    if "HTTP_X_PROXIED" not in environ:
+        note("smuggled")
+    environ["wsgi.input"].read()
+    start_response("200 OK", [TEXT])
+    return [environ["PATH_INFO"].encode("latin-1")]
+
+
 def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     """Do what the path says."""
     return PATHS[environ["PATH_INFO"].strip("/") or "index"](environ, start_response)
