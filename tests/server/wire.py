@@ -54,6 +54,9 @@ class Silence:
         self.sent += data
         return len(data)
 
+    def sendmsg(self, parts: tuple[bytes, ...]) -> int:
+        return self.send(b"".join(parts))
+
 
 def _plain(environ: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in environ.items() if key not in _OBJECTS}

@@ -121,11 +121,10 @@ class Response:
         self.status_code = number = int(code)
         self._take(headers)
         omits = self._method == "HEAD" or number in (204, 304) or number < 200
-        if omits:
-            self._omits_body = True
-            if number < 200 or number == 204:  # RFC 9110, section 8.6
-                self.headers = [field for field in self.headers if field[0].lower() != "content-length"]
-                self.response_length = None
+        self._omits_body = omits
+        if number < 200 or number == 204:  # RFC 9110, section 8.6
+            self.headers = [field for field in self.headers if field[0].lower() != "content-length"]
+            self.response_length = None
         self.chunked = self.response_length is None and not omits and self.request.version > (1, 0)
         return self.write
 
