@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import open_loop
 import pytest
 
 from tests.concurrency import Task, together
@@ -358,6 +359,14 @@ def test_no_request_is_lost_while_workers_are_replaced(start: Start) -> None:
     server = start(bare("--workers", "2", "--max-requests", "20"))
     assert together(3, lambda _: answered(server)) == [60] * 3
     assert server.log().count("Autorestarting worker") >= 5
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_no_request_of_a_steady_load_is_lost_while_workers_are_replaced(start: Start, keep: bool) -> None:
+    server = start(bare("--workers", "2", "--max-requests", "50"))
+    server.until(lambda: server.get("/")[0] == 200)
+    result = open_loop.send(server.port, rate=200, seconds=1.5, connections=16, keep=keep)
+    assert (len(result.latencies), result.lost) == (300, 0)
 
 
 def test_no_request_is_lost_while_the_configuration_is_reloaded(start: Start) -> None:
