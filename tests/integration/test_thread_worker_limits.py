@@ -201,7 +201,7 @@ def test_statsd_counts_requests(start: Start) -> None:
 def test_a_unix_socket_is_served(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     server = start(bare("-b", f"unix:{path}"), listens=False)
-    server.until(lambda: "Listening at: unix:" in server.log())
+    server.until(lambda: "Using worker" in server.log())
     for host, port in (("shop.example", "80"), ("shop.example:8080", "8080")):
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(PATIENCE)

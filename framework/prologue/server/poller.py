@@ -46,8 +46,10 @@ class Poller:
         self._wakeup = os.eventfd(0)
         self.epoll.register(self._wakeup, select.EPOLLIN)
         self.connections: dict[int, Connection] = {}
+        self._arriving = 0
         self._paused: list[int] = list(self.listeners)
-        # Guards `connections`, `listeners` and `_paused`: each listener is in the epoll or in `_paused`.
+        # Guards all of these: each listener is in the epoll or in `_paused`; each connection that was accepted
+        # is in `connections` or counts as arriving, until it is closed.
         self._lock = threading.Lock()
 
     def listen(self) -> None:
@@ -65,7 +67,8 @@ class Poller:
         """Accept connections from a listener; the next ones may go to another worker.
 
         Returns:
-            Of each connection its socket, its client's and the listener's address.
+            Of each connection its socket, its client's and the listener's address. They are arriving until
+            :meth:`arrived` is called.
 
         Raises:
             OSError: the system gives no more sockets; the listener rests until the next :meth:`listen`.
@@ -85,12 +88,24 @@ class Poller:
                 self._rest(fileno)
                 if not accepted:
                     raise
+                self._arriving += len(accepted)
                 return accepted
+            self._arriving += len(accepted)
             # Out and in again: to the end of the kernel's queue, and what is there already is news.
             self._rest(fileno)
             if len(self.connections) + len(accepted) < self._capacity:
                 self._listen()
         return accepted
+
+    def arrived(self, count: int) -> None:
+        """Say that so many accepted connections have been added, or closed."""
+        with self._lock:
+            self._arriving -= count
+
+    def is_empty(self) -> bool:
+        """Whether there is no connection, and none is arriving."""
+        with self._lock:
+            return not self.connections and not self._arriving
 
     def _rest(self, fileno: int) -> None:
         if fileno not in self._paused:

@@ -202,7 +202,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                 if not connection.buffer and not connection.lingering:
                     connection.deadline = min(connection.deadline, linger)
             self._look(now)
-            if not self._poller.all_connections():
+            if self._poller.is_empty():
                 break
             pause.wait(0.02)
         self._stopping = True
@@ -250,7 +250,10 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         except OSError as error:
             self.log.error("no connection can be accepted now: %s", error)
             return None
-        welcome = [connection for each in accepted if (connection := self._welcome(*each)) is not None]
+        try:
+            welcome = [connection for each in accepted if (connection := self._welcome(*each)) is not None]
+        finally:
+            self._poller.arrived(len(accepted))
         for connection in welcome[1:]:
             self._poller.park(connection)
         return welcome[0] if welcome else None
