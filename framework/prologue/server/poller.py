@@ -48,8 +48,8 @@ class Poller:
         self.connections: dict[int, Connection] = {}
         self._arriving = 0
         self._paused: list[int] = list(self.listeners)
-        # Guards all of these: each listener is in the epoll or in `_paused`; each connection that was accepted
-        # is in `connections` or counts as arriving, until it is closed.
+        # Guards all of these: each listener is in the epoll or in `_paused`; each connection that was
+        # accepted is in `connections` or counts as arriving, until it is closed.
         self._lock = threading.Lock()
 
     def listen(self) -> None:
