@@ -29,10 +29,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
         server.kill()
 
 
-@pytest.fixture(scope="module", params=["sync", "gthread"])
+@pytest.fixture(scope="module", params=["sync", "gthread", "prologue.server.ThreadWorker"])
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of either kind that the tests of a module share."""
-    threads = {"sync": "1", "gthread": "4"}[request.param]
+    """A server of each kind that the tests of a module share."""
+    threads = "1" if request.param == "sync" else "4"
     command = gunicorn(*HOOKS, "-k", request.param, "--threads", threads)
     server = Server(command, tmp_path_factory.mktemp(request.param), {})
     try:

@@ -198,4 +198,4 @@ def test_a_threaded_worker_keeps_connections(kept: http.client.HTTPConnection, s
         assert kept.sock is not None
         ports.add(kept.sock.getsockname()[1])
         kept.getresponse().read()
-    assert len(ports) == (1 if "gthread" in shared.log() else 3)
+    assert len(ports) == (3 if "Using worker: sync" in shared.log() else 1)

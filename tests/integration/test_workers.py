@@ -15,6 +15,7 @@ from tests.integration.servers import HOOKS, Server, embedded, gunicorn
 
 SYNC = ("-k", "sync")
 GTHREAD = ("-k", "gthread", "--threads", "4")
+OURS = ("-k", "prologue.server.ThreadWorker", "--threads", "4")
 
 EMBEDDED_SYNC = embedded("app.run(port=0, worker_class='sync')")
 
@@ -23,8 +24,10 @@ EVERY_WAY = [
     pytest.param(gunicorn(*HOOKS, *GTHREAD, "--preload"), id="hooks-gthread-preload"),
     pytest.param(gunicorn(*SYNC, "--preload"), id="plain-sync-preload"),
     pytest.param(gunicorn(*GTHREAD), id="plain-gthread"),
+    pytest.param(gunicorn(*HOOKS, *OURS), id="hooks-ours"),
+    pytest.param(gunicorn(*OURS, "--preload"), id="plain-ours-preload"),
     pytest.param(EMBEDDED_SYNC, id="embedded-sync"),
-    pytest.param(embedded(), id="embedded-gthread"),
+    pytest.param(embedded(), id="embedded"),
 ]
 
 
@@ -33,6 +36,7 @@ EVERY_WAY = [
     [
         pytest.param(gunicorn(*HOOKS, *SYNC, "--preload"), id="hooks-sync-preload"),
         pytest.param(gunicorn(*HOOKS, *GTHREAD), id="hooks-gthread"),
+        pytest.param(gunicorn(*HOOKS, *OURS), id="hooks-ours"),
         pytest.param(embedded(), id="embedded"),
     ],
 )
@@ -71,8 +75,9 @@ def test_a_request_in_progress_is_answered_before_a_stopping_worker_shuts_down(
     assert len({pid for _, pid in server.events()}) == 1
 
 
-def test_a_worker_that_stops_at_once_shuts_down_too(start: Start) -> None:
-    server = start(gunicorn(*HOOKS, *GTHREAD, app="tests.integration.application:proxied"))
+@pytest.mark.parametrize("kind", [GTHREAD, OURS], ids=["gthread", "ours"])
+def test_a_worker_that_stops_at_once_shuts_down_too(start: Start, kind: Sequence[str]) -> None:
+    server = start(gunicorn(*HOOKS, *kind, app="tests.integration.application:proxied"))
     server.until(lambda: server.pids("startup"))
     assert server.stop(signal.SIGQUIT) == 0
     assert [event for event, _ in server.events()] == ["startup", "shutdown"]
@@ -103,7 +108,9 @@ def count_on_kept_connections(server: Server, requests: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("hooks", "kind"), [((), SYNC), (HOOKS, GTHREAD)], ids=["plain-sync", "hooks-gthread"]
+    ("hooks", "kind"),
+    [((), SYNC), (HOOKS, GTHREAD), (HOOKS, OURS)],
+    ids=["plain-sync", "hooks-gthread", "hooks-ours"],
 )
 def test_every_accepted_request_is_answered_while_workers_are_replaced(
     start: Start, hooks: Sequence[str], kind: Sequence[str]
@@ -128,7 +135,9 @@ def test_every_accepted_request_is_answered_while_workers_are_replaced(
 
 
 @pytest.mark.parametrize(
-    ("hooks", "kind"), [(HOOKS, SYNC), ((), GTHREAD)], ids=["hooks-sync", "plain-gthread"]
+    ("hooks", "kind"),
+    [(HOOKS, SYNC), ((), GTHREAD), ((), OURS)],
+    ids=["hooks-sync", "plain-gthread", "plain-ours"],
 )
 def test_what_the_master_loaded_is_loaded_anew_in_a_worker(
     start: Start, hooks: Sequence[str], kind: Sequence[str]

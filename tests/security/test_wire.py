@@ -36,8 +36,8 @@ class Server(NamedTuple):
     process: subprocess.Popen[bytes]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=["gthread", "prologue.server.ThreadWorker"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("wire")
     (directory / "attacked.py").write_text(APPLICATION, encoding="utf-8")
     (directory / "secret.txt").write_bytes(SECRET)
@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (root / "index.html").write_bytes(PUBLIC)
     (root / "link.txt").symlink_to("../secret.txt")
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--threads", "4"]
+        command = [sys.executable, "-m", "gunicorn", "--worker-class", request.param, "--threads", "4"]
         command += ["--bind", f"fd://{listener.fileno()}", "--no-control-socket", "--chdir", str(directory)]
         process = subprocess.Popen(
             [*command, "attacked:app"],

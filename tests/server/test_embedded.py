@@ -27,17 +27,22 @@ def test_the_settings_of_the_application_count() -> None:
     assert config.bind == ["[::1]:9000"]
     assert config.address == [("::1", 9000)]
     assert (config.workers, config.threads, config.reuse_port, config.loglevel) == (3, 2, True, "debug")
-    assert config.worker_class_str == "gthread"
+    assert config.worker_class_str == "prologue.server.ThreadWorker"
 
 
 def test_the_defaults_that_are_not_those_of_gunicorn() -> None:
     config = config_of()
     assert config.bind == ["127.0.0.1:8080"]
     assert (config.threads, config.loglevel) == (4, "info")
-    assert config.worker_class_str == "gthread"
+    assert config.worker_class_str == "prologue.server.ThreadWorker"
     assert config.control_socket_disable is True
     assert config.worker_tmp_dir == ("/dev/shm" if os.path.isdir("/dev/shm") else None)
     assert config.max_requests_jitter == 0
+
+
+def test_where_there_is_no_epoll_gunicorns_own_worker_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("select.epoll")
+    assert config_of().worker_class_str == "gthread"
 
 
 def test_heartbeats_are_files_where_there_is_no_memory_for_them(monkeypatch: pytest.MonkeyPatch) -> None:

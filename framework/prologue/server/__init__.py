@@ -14,8 +14,9 @@ from prologue.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from prologue.app import App
+    from prologue.server.worker import ThreadWorker
 
-__all__ = ["run"]
+__all__ = ["ThreadWorker", "run"]
 
 _logger = logging.getLogger(__name__)
 
@@ -55,3 +56,11 @@ def run(
     except ImportError as error:
         raise MissingExtraError("app.run() without debug", "server") from error
     GunicornServer(app, host=host, port=port, **options).run()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ThreadWorker":  # it imports gunicorn, which need not be installed
+        from prologue.server.worker import ThreadWorker
+
+        return ThreadWorker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

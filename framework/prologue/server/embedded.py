@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,8 @@ class GunicornServer(Application):  # type: ignore[misc]  # gunicorn has no type
     ``GUNICORN_CMD_ARGS``; the configuration file that one of them names; the application's settings;
     gunicorn's default. Of the application's settings ``address`` and ``port``, ``workers``, ``threads``,
     ``reuse_port`` and ``debug`` (as the log level) count; where ``workers`` is 1, the variable
-    ``WEB_CONCURRENCY`` counts in its place. Other defaults than gunicorn's: heartbeat files in memory where
+    ``WEB_CONCURRENCY`` counts in its place. Other defaults than gunicorn's:
+    :class:`prologue.server.ThreadWorker` as the worker, heartbeat files in memory where
     the system has ``/dev/shm``, a tenth of ``max_requests`` as its jitter, and no control socket.
 
     Startup and shutdown run in every worker. The hooks ``post_worker_init`` and ``worker_exit`` of options or
@@ -142,6 +144,8 @@ def _defaults(settings: Settings, given: Mapping[str, Any], config: Config) -> d
         "loglevel": "debug" if settings.debug else "info",
         "control_socket_disable": True,
     }
+    if hasattr(select, "epoll"):
+        defaults["worker_class"] = "prologue.server.ThreadWorker"
     if settings.workers > 1:
         defaults["workers"] = settings.workers
     if os.path.isdir(_SHARED_MEMORY) and os.access(_SHARED_MEMORY, os.W_OK):

@@ -1,0 +1,143 @@
+"""Responses without a socket."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from gunicorn.http.errors import InvalidHeader, InvalidHeaderName
+
+from prologue.server.connection import Connection
+from prologue.server.writing import Response
+from tests.server.wire import CLIENT, Silence
+
+
+class Request:
+    version = (1, 1)
+    trailers: tuple[tuple[str, str], ...] = ()
+    headers = (("TE", "gzip, trailers"),)
+
+
+def response(method: str = "GET") -> tuple[Response, Silence]:
+    sock: Any = Silence()
+    connection = Connection(sock, CLIENT, {}, (), 0.0)
+    connection.begin(0.0, 30.0)
+    return Response(Request(), connection, method, keep=True, sendfile=True), sock
+
+
+def test_start_response_may_be_called_again_with_an_error_only() -> None:
+    made, sock = response()
+    made.start_response("204 No Content", [("Content-Length", "3"), ("Server", "mine")])
+    with pytest.raises(AssertionError, match="start_response was called before"):
+        made.start_response("200 OK", [])
+    try:
+        raise ValueError("wrong")
+    except ValueError:
+        made.start_response("500 Wrong", [("X-A", "b")], sys.exc_info())
+        made.send_body([b"sorry"])
+        with pytest.raises(ValueError, match="wrong"):
+            made.start_response("500 Wrong", [], sys.exc_info())
+    assert sock.sent.startswith(b"HTTP/1.1 500 Wrong\r\nServer: gunicorn\r\nDate: ")
+    assert sock.sent.endswith(b"X-A: b\r\nContent-Length: 5\r\n\r\nsorry")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "error"),
+    [
+        ("200 OK\r\nX: y", [], InvalidHeader),
+        ("200\r\n", [], ValueError),
+        ("2٠0 OK", [], ValueError),
+        ("200 OK", [("X", "a\r\nY: b")], InvalidHeader),
+        ("200 OK", [("X", "a\0")], InvalidHeader),
+        ("200 OK", [("X", "\u0416")], InvalidHeader),
+        ("200 OK", [("X", 1)], TypeError),
+        ("200 OK", [(b"X", "a")], TypeError),
+        ("200 OK", [("X\r\nY", "a")], InvalidHeaderName),
+        ("200 OK", [("", "a")], InvalidHeaderName),
+        ("200 OK", [("Content-Length", "-1")], InvalidHeader),
+        ("200 OK", [("Content-Length", "1_0")], InvalidHeader),
+    ],
+)
+def test_what_could_split_a_response_is_refused(status: str, headers: Any, error: type[Exception]) -> None:
+    made, sock = response()
+    with pytest.raises(error):
+        made.start_response(status, headers)
+    assert sock.sent == b""
+
+
+@pytest.mark.parametrize(
+    "name", ["Connection", "Keep-Alive", "TE", "Transfer-Encoding", "Upgrade", "Trailers"]
+)
+def test_hop_by_hop_fields_are_dropped(name: str) -> None:
+    made, sock = response()
+    made.start_response("200 OK", [(name, "a"), ("X-Kept", "\xe9")])
+    made.send_body([b""])
+    assert made.headers == [("X-Kept", "\xe9"), ("Content-Length", "0")]
+    assert sock.sent.count(b"\r\nConnection: keep-alive\r\n") == 1
+
+
+def test_an_upgrade_to_websocket_is_let_through() -> None:
+    made, sock = response()
+    made.start_response("101 Switching Protocols", [("Connection", "Upgrade"), ("Upgrade", "websocket")])
+    made.send_body([])
+    assert b"\r\nConnection: upgrade\r\nUpgrade: websocket\r\n" in sock.sent
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "error"),
+    [
+        ("200 OK", [], ValueError),
+        ("101 Switching Protocols", [], ValueError),
+        ("1x3 Early", [], ValueError),
+        ("103\r\n", [], ValueError),
+        ("103 Early\r\nX: y", [], InvalidHeader),
+        ("103 Early Hints", [("Link", "a\r\nX: y")], InvalidHeader),
+        ("103 Early Hints", [("Li nk", "a")], InvalidHeaderName),
+    ],
+)
+def test_a_wrong_interim_response_is_refused(status: str, headers: Any, error: type[Exception]) -> None:
+    made, sock = response()
+    with pytest.raises(error):
+        made.send_interim(status, headers)
+    assert sock.sent == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("Content-Length", "5", InvalidHeaderName),
+        ("Transfer-Encoding", "chunked", InvalidHeaderName),
+        ("Host", "a", InvalidHeaderName),
+        ("X-A", "b\r\nX: y", InvalidHeader),
+        ("X A", "b", InvalidHeaderName),
+    ],
+)
+def test_a_wrong_trailer_is_refused(name: str, value: str, error: type[Exception]) -> None:
+    made, _ = response()
+    made.start_response("200 OK", [])
+    with pytest.raises(error):
+        made.send_trailers([(name, value)])
+
+
+def test_trailers_follow_a_body_that_is_a_list_too() -> None:
+    made, sock = response()
+    made.start_response("200 OK", [])
+    assert made.send_trailers([("X-A", "b")])
+    made.send_body([b"one", b"two"])
+    assert sock.sent.endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\nX-A: b\r\n\r\n")
+
+
+def test_a_connection_that_was_answered_by_the_watchdog_is_not_answered_again() -> None:
+    sock: Any = Silence()
+    sock.shutdown = lambda how: None
+    connection = Connection(sock, CLIENT, {}, (), 0.0)
+    connection.begin(0.0, 30.0)
+    made = Response(Request(), connection, "GET", keep=True, sendfile=True)
+    assert not connection.abandon(0, b"another request")
+    assert connection.abandon(1, b"in its place")
+    assert not connection.abandon(1, b"twice")
+    made.start_response("200 OK", [])
+    with pytest.raises(ConnectionError, match="took too long"):
+        made.send_body([b"late"])
+    assert sock.sent == b"in its place"
