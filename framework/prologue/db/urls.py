@@ -24,10 +24,10 @@ from prologue.errors import MissingExtraError, SettingsError
 
 __all__ = ["DatabaseURL", "adapter_from_url"]
 
-SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
 REMEDY: Final = "in a password write / as %2F, @ as %40"
-COLONS: Final = re.compile(r"(\[[^\]]*\]|[^:]*):([^:]*):([^:]*):([^:]*):(.*)", re.DOTALL)
+_COLONS = re.compile(r"(\[[^\]]*\]|[^:]*):([^:]*):([^:]*):([^:]*):(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class DatabaseURL:
         Raises:
             SettingsError: a part is missing or malformed; the message names it.
         """
-        found = SCHEME.match(url)
+        found = _SCHEME.match(url)
         if found is None:
             return cls._parse_colons(url)
         scheme = found[1].lower()
@@ -82,7 +82,7 @@ class DatabaseURL:
 
     @classmethod
     def _parse_colons(cls, url: str) -> DatabaseURL:
-        found = COLONS.fullmatch(url)
+        found = _COLONS.fullmatch(url)
         if found is None:
             raise SettingsError(
                 "database URL: neither scheme://… nor host:port:database:user:password"
@@ -126,7 +126,7 @@ def adapter_from_url(url: str) -> Adapter:
 
 
 def _host(part: str, scheme: str) -> tuple[str, int]:
-    found = HOST.fullmatch(part)
+    found = _HOST.fullmatch(part)
     if found is None:
         # Not shown: where an @ of the password is not escaped, this is a piece of it.
         raise SettingsError(f"database URL {scheme}://…: the host is malformed: {REMEDY}")
