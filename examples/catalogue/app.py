@@ -3,7 +3,7 @@
     gunicorn -c python:prologue.server.hooks -k prologue.server.ThreadWorker -w 2 --threads 4 app:app
 
 As it is, products are in SQLite and each worker caches in its own memory. The environment gives it more:
-DATABASE_URL a PostgreSQL, MEMCACHED_SERVERS and REDIS_URL caches that the workers share.
+DATABASE_URL a PostgreSQL, REDIS_URL and MEMCACHED_SERVERS caches that the workers share.
 """
 
 import os
@@ -159,7 +159,8 @@ def start(ctx: Context) -> str:
 @app.get("/engines")
 def engines(ctx: Context) -> dict[str, Any]:
     """What the engines of this worker have done so far."""
-    return {"pool": repr(app.resources["connection_pool"]), "cache": cache.stats()}
+    levels = {level.name: {"hits": level.hits, "misses": level.misses} for level in cache.stats().levels}
+    return {"pool": repr(app.resources["connection_pool"]), "cache": levels}
 
 
 if __name__ == "__main__":
