@@ -16,9 +16,10 @@ from prologue.errors import CacheUnavailableError
 from prologue.http_cache import cache_middleware
 
 DATABASE_URL = os.environ.get("DATABASE_URL", "sqlite:///catalogue.db")
-MEMCACHED_SERVERS = os.environ.get("MEMCACHED_SERVERS", "")
+MEMCACHED_SERVERS = os.environ.get("MEMCACHED_SERVERS", "").replace(",", " ").split()
 REDIS_URL = os.environ.get("REDIS_URL", "")
 
+COLUMNS = "id INTEGER PRIMARY KEY, name TEXT, category TEXT, price INTEGER"
 PRODUCTS = [(1, "green tea", "tea", 350), (2, "black tea", "tea", 300), (3, "espresso", "coffee", 420)]
 
 app = App(Settings(app_name="catalogue"))
@@ -39,8 +40,7 @@ def create_tables() -> None:
     with app.resources["connection_pool"].connection() as connection:
         if not ON_SQLITE:
             query(connection, "SELECT pg_advisory_xact_lock(1)")  # both workers start now
-        columns = "id INTEGER PRIMARY KEY, name TEXT, category TEXT, price INTEGER"
-        query(connection, f"CREATE TABLE IF NOT EXISTS products ({columns})")
+        query(connection, f"CREATE TABLE IF NOT EXISTS products ({COLUMNS})")
         for product in PRODUCTS:
             query(connection, "INSERT INTO products VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", *product)
 
@@ -52,10 +52,14 @@ def create_tables() -> None:
 LIFE = 300 if REDIS_URL else 2
 cache = MultiLevelCache(
     InMemoryCache(max_entries=10_000),
-    *([MemcachedCache(*MEMCACHED_SERVERS.split(","), namespace="catalogue")] if MEMCACHED_SERVERS else []),
-    *([RedisCache(REDIS_URL, namespace="catalogue")] if REDIS_URL else []),
-    max_age=2,  # how long memory is believed while Redis is gone
-    options=CacheOptions(ttl=LIFE, stale=3600, throttle=2),  # stale: for while the database is gone
+    *(
+        [MemcachedCache(*MEMCACHED_SERVERS, namespace="catalogue", name="memcached")]
+        if MEMCACHED_SERVERS
+        else []
+    ),
+    *([RedisCache(REDIS_URL, namespace="catalogue", name="redis")] if REDIS_URL else []),
+    max_age=2,  # while Redis is gone, memory is believed so long
+    options=CacheOptions(ttl=LIFE, stale=3600, throttle=2),  # and old values, while the database is
 )
 app.resources.add_ready("cache", cache, MultiLevelCache.close)
 
@@ -97,10 +101,9 @@ def product(ctx: Context) -> dict[str, Any]:
     """A value of the cache: read from the database once, however many ask for it at the same time."""
     number = ctx.get_path_params("id", 0)
 
-    def load() -> tuple[str, int] | None:
+    def load() -> Any:
         with ctx.connection() as connection:
-            row = query(connection, "SELECT name, price FROM products WHERE id = ?", number).fetchone()
-        return row and (row[0], row[1])
+            return query(connection, "SELECT name, price FROM products WHERE id = ?", number).fetchone()
 
     found = cache.get_or_set(f"product:{number}", load, tags=(f"product-{number}",))
     if found is None:
@@ -119,7 +122,8 @@ def category(ctx: Context) -> dict[str, Any]:
     """A response that the HTTP cache keeps; browsers ask each time whether theirs is still good."""
     name = ctx.get_path_params("name", "")
     with ctx.connection() as connection:
-        rows = query(connection, "SELECT name, price FROM products WHERE category = ?", name).fetchall()
+        sql = "SELECT name, price FROM products WHERE category = ? ORDER BY name"
+        rows = query(connection, sql, name).fetchall()
     if not rows:
         raise HTTPError(404, f"no category {name}")
     ctx.cache.control(public=True, max_age=0, s_maxage=LIFE)
