@@ -10,7 +10,14 @@ import os
 from typing import Any
 
 from prologue import App, Context, Group, HTTPError, Settings
-from prologue.cache import CacheOptions, InMemoryCache, MemcachedCache, MultiLevelCache, RedisCache
+from prologue.cache import (
+    CacheBackend,
+    CacheOptions,
+    InMemoryCache,
+    MemcachedCache,
+    MultiLevelCache,
+    RedisCache,
+)
 from prologue.db import init_connection_pool
 from prologue.errors import CacheUnavailableError
 from prologue.http_cache import cache_middleware
@@ -47,17 +54,17 @@ def create_tables() -> None:
 
 # -- The cache: levels, from the nearest to the one that decides. No socket is opened here either. --
 
+levels: list[CacheBackend] = [InMemoryCache(max_entries=10_000)]
+if MEMCACHED_SERVERS:
+    levels.append(MemcachedCache(*MEMCACHED_SERVERS, namespace="catalogue", name="memcached"))
+if REDIS_URL:
+    levels.append(RedisCache(REDIS_URL, namespace="catalogue", name="redis"))
+
 # Through Redis the workers tell each other at once what has changed. Without it they do not, so nothing lives
 # longer than two seconds: that is how long a worker may show what another one has changed.
 LIFE = 300 if REDIS_URL else 2
 cache = MultiLevelCache(
-    InMemoryCache(max_entries=10_000),
-    *(
-        [MemcachedCache(*MEMCACHED_SERVERS, namespace="catalogue", name="memcached")]
-        if MEMCACHED_SERVERS
-        else []
-    ),
-    *([RedisCache(REDIS_URL, namespace="catalogue", name="redis")] if REDIS_URL else []),
+    *levels,
     max_age=2,  # while Redis is gone, memory is believed so long
     options=CacheOptions(ttl=LIFE, stale=3600, throttle=2),  # and old values, while the database is
 )
