@@ -10,14 +10,7 @@ import os
 from typing import Any
 
 from prologue import App, Context, Group, HTTPError, Settings
-from prologue.cache import (
-    CacheBackend,
-    CacheOptions,
-    InMemoryCache,
-    MemcachedCache,
-    MultiLevelCache,
-    RedisCache,
-)
+from prologue.cache import CacheOptions, InMemoryCache, MemcachedCache, MultiLevelCache, RedisCache
 from prologue.db import init_connection_pool
 from prologue.errors import CacheUnavailableError
 from prologue.http_cache import cache_middleware
@@ -54,7 +47,7 @@ def create_tables() -> None:
 
 # -- The cache: levels, from the nearest to the one that decides. No socket is opened here either. --
 
-levels: list[CacheBackend] = [InMemoryCache(max_entries=10_000)]
+levels: list[Any] = [InMemoryCache(max_entries=10_000)]
 if MEMCACHED_SERVERS:
     levels.append(MemcachedCache(*MEMCACHED_SERVERS, namespace="catalogue", name="memcached"))
 if REDIS_URL:
