@@ -1,4 +1,4 @@
-"""A tour on one page: what scripts/demo serves."""
+"""A tour on one page: links to each kind of route."""
 
 from html import escape
 

@@ -214,17 +214,31 @@ def test_caching() -> None:
     assert client.delete("/notes").json == {"entries": 0}
 
 
-def test_catalogue__works_without_redis(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("CATALOGUE", str(tmp_path / "catalogue.db"))
-    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+@pytest.mark.parametrize(
+    ("caches", "ttl"),
+    [({}, 2), ({"REDIS_URL": "redis://127.0.0.1:1/0", "MEMCACHED_SERVERS": "127.0.0.1:1,127.0.0.1:2"}, 300)],
+    ids=["memory alone", "shared caches that are down"],
+)
+def test_catalogue(caches: dict[str, str], ttl: int, database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REDIS_URL", "MEMCACHED_SERVERS"):
+        monkeypatch.setenv(name, caches.get(name, ""))
     module = example("catalogue")
     client = client_of(module.app)
-    assert client.get("/products/1").json["price"] == 350
-    assert client.get("/products/9", status=404).status_int == 404
-    assert client.post("/products/9/price", {"price": "1"}, status=404).status_int == 404
-    assert client.get("/categories/tea").json["products"] == [["black tea", 300], ["green tea", 350]]
-    assert client.post("/products/1/price", {"price": "400"}).json == {"price": 400, "seen by all": False}
-    assert client.get("/products/1").json["price"] == 400
-    assert client.get("/categories/tea").json["products"] == [["black tea", 300], ["green tea", 400]]
-    module.cache.close()
-    module.database.close()
+    for link in ("products/1", "products/tea", "categories/tea", "engines"):
+        assert client.get("/").click(href=link).status_int == 200
+    assert client.get("/api/products/1").json == {"id": 1, "name": "green tea", "price": 350}
+    assert client.get("/api/products/black").json == {"products": ["/api/products/2"]}
+    assert client.get("/api/products/nothing").json == {"products": []}
+    page = client.get("/api/categories/tea")
+    assert page.json == {"green tea": 350, "black tea": 300}
+    assert page.headers["Cache-Control"] == f"public, max-age=0, s-maxage={ttl}"
+    for missing in ("/api/products/9", f"/api/products/{10**19}", "/api/categories/shoes"):
+        client.get(missing, status=404)
+    for number, price, status in ((1, "0", 400), (1, "", 400), (9, "400", 404)):
+        client.post(f"/api/products/{number}/price", {"price": price}, status=status)
+
+    changed = {"price": 400, "seen by every worker": "within two seconds"}
+    assert client.post("/api/products/1/price", {"price": "400"}).json == changed
+    assert client.get("/api/products/1").json["price"] == 400
+    assert client.get("/api/categories/tea").json == {"green tea": 400, "black tea": 300}
+    module.app.lifecycle.shutdown()

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from prologue.cache import InMemoryCache
+from prologue.cache import InMemoryCache, MultiLevelCache, RedisCache
 from prologue.errors import CacheUnavailableError, SettingsError
 from prologue.http_cache import HTTPCache
 from prologue.http_cache.dates import format_date
 from tests.calling import Started, call, environ_for
 from tests.concurrency import until
 from tests.http_cache.origins import Setting
+from tests.servers import free_port
 
 FRESH = ("Cache-Control", "max-age=60")
 
@@ -605,6 +606,23 @@ def test_a_cache_that_is_down_is_a_miss_and_an_invalidation_that_failed_is_logge
     assert "could not be invalidated" in caplog.text
     with pytest.raises(CacheUnavailableError):
         cache.purge("http://127.0.0.1/")
+
+
+def test_what_is_purged_is_gone_in_this_process_even_while_the_shared_cache_is_down() -> None:
+    setting = Setting(FRESH, ("Surrogate-Key", "users"))
+    down = RedisCache(f"redis://127.0.0.1:{free_port()}/0")
+    with MultiLevelCache(InMemoryCache(), down) as levels:
+        cache = HTTPCache(setting.origin, levels, clock=setting.clock)
+        purges: list[Callable[[], None]] = [
+            lambda: cache.purge_tags("users"),
+            lambda: cache.purge("http://127.0.0.1/"),
+        ]
+        for purge_it in purges:
+            assert call(cache).header("Cache-Status") == "prologue; fwd=uri-miss; stored"
+            assert call(cache).header("Cache-Status") == "prologue; hit; ttl=60"
+            with pytest.raises(CacheUnavailableError):
+                purge_it()
+            setting.clock.now += 1
 
 
 def test_a_store_that_fails_otherwise_breaks_no_response(caplog: pytest.LogCaptureFixture) -> None:

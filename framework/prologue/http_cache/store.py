@@ -116,8 +116,10 @@ class ResponseStore:
         keys, tags = list(keys), list(tags)
         now = self._clock()
         self._cache.set_many({_stamp(name): now for name in (*keys, *tags)}, ttl=STAMP_LIFE)
-        self._cache.delete_many(keys)
-        self._cache.invalidate_tags(*tags)
+        try:
+            self._cache.delete_many(keys)
+        finally:
+            self._cache.invalidate_tags(*tags)  # a cache of several levels notes it while it is down
 
     def _write(self, key: str, responses: Iterable[Stored], requested: float) -> None:
         now = self._clock()
