@@ -232,8 +232,8 @@ def closed_loop(server: Server, case: str, seconds: float, directory: Path) -> d
         raise RuntimeError(f"{case}: not all requests were answered with 200:\n{output}\n{log[-4000:]}")
     return {
         "requests/s": float(re.search(r"Requests/sec:\s+([0-9.]+)", output)[1]),  # type: ignore[index]
-        "p50 ms": 1e3 * _number(re.search(r"50%\s+(\S+)", output)[1]),  # type: ignore[index]
-        "p99 ms": 1e3 * _number(re.search(r"99%\s+(\S+)", output)[1]),  # type: ignore[index]
+        "p50 ms": 1e3 * _number(re.search(r"\n +50%\s+(\S+)", output)[1]),  # type: ignore[index]
+        "p99 ms": 1e3 * _number(re.search(r"\n +99%\s+(\S+)", output)[1]),  # type: ignore[index]
         "CPU s/1000": 1e3 * cpu / max(1, requests),
         "MB": server.memory(),
     }

@@ -51,3 +51,32 @@ def test_generated_requests_have_the_same_verdict(settings: dict[str, Any], clie
     ends = [compare(data, parser, cfg, client=client) for data in wire.generated(len(settings), count)]
     # Neither kind is missing: all refused, or all accepted, would prove nothing.
     assert min(ends.count(wire.REFUSED), ends.count(wire.INCOMPLETE)) > count // 20
+
+
+PLAIN = b"GET /a%41?b HTTP/1.1\r\nHost: shop.example\r\nX-A: 1\r\nX-A: 2\r\n\r\n"
+CLOSING = PLAIN.replace(b"Host", b"Connection: close\r\nHost")
+POSTED = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab"
+
+
+@pytest.mark.parametrize("settings", [{}, {"http_parser": "python"}], ids=["default", "python"])
+def test_a_repeated_request_means_the_same_as_the_first(settings: dict[str, Any]) -> None:
+    cfg = wire.config(**settings)
+    parser = Parser(cfg, 30.0)
+    connection = wire.connection_of(parser)
+    for data in (PLAIN, PLAIN, PLAIN, CLOSING, PLAIN, PLAIN, POSTED, POSTED, POSTED, PLAIN, CLOSING, CLOSING):
+        # In one piece, and in two with a vain attempt between them.
+        for pieces in ((data,), (data[:20], data[20:])):
+            for piece in pieces:
+                connection.buffer += piece
+                parsed = parser.parse(connection)
+            assert parsed is not None
+            request, environ = parsed
+            ((expected, body),), _ = wire.verdict_of_gunicorn(cfg, data)
+            assert wire.plain(environ) == expected
+            assert environ["wsgi.input"].read() == body
+            assert request.should_close() is (data is CLOSING)
+            if hasattr(request, "unreader"):
+                request.unreader.give_back()
+            assert (connection.buffer, connection.scanned) == (b"", 0)
+            environ["HTTP_HOST"] = "changed by the application"
+            connection.requests += 1

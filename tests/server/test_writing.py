@@ -141,3 +141,21 @@ def test_a_connection_that_was_answered_by_the_watchdog_is_not_answered_again() 
     with pytest.raises(ConnectionError, match="took too long"):
         made.send_body([b"late"])
     assert sock.sent == b"in its place"
+
+
+def test_fields_that_were_checked_before_are_sent_again() -> None:
+    for number in range(1100):  # more than are remembered
+        made, sock = response()
+        made.start_response("200 OK", [("Content-Length", "2"), ("Server", "mine"), ("X-A", f"{number}")])
+        made.send_body([b"ab"])
+        assert made.response_length == 2
+        assert sock.sent.count(b"Server: ") == 1
+        assert sock.sent.endswith(b"\r\nX-A: %d\r\n\r\nab" % number)
+
+
+def test_a_field_in_a_list_is_a_field() -> None:
+    made, sock = response()
+    fields: Any = [["X-A", "b"], ["Content-Length", "0"]]
+    made.start_response("200 OK", fields)
+    made.send_body([])
+    assert sock.sent.endswith(b"\r\nX-A: b\r\nContent-Length: 0\r\n\r\n")
