@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from gunicorn.http.errors import LimitRequestHeaders
 
 from prologue.server.parsing import Parser
 from tests.server import wire
@@ -47,7 +48,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def test_generated_requests_have_the_same_verdict(settings: dict[str, Any], client: Any) -> None:
     cfg = wire.config(**settings)
     parser = Parser(cfg, 30.0)
-    count = 2500 if not settings else 400
+    count = 1500 if not settings else 250
     ends = [compare(data, parser, cfg, client=client) for data in wire.generated(len(settings), count)]
     # Neither kind is missing: all refused, or all accepted, would prove nothing.
     assert min(ends.count(wire.REFUSED), ends.count(wire.INCOMPLETE)) > count // 20
@@ -80,3 +81,33 @@ def test_a_repeated_request_means_the_same_as_the_first(settings: dict[str, Any]
             assert (connection.buffer, connection.scanned) == (b"", 0)
             environ["HTTP_HOST"] = "changed by the application"
             connection.requests += 1
+
+
+@pytest.mark.parametrize("target", [b"/shop", b"/shop/a", b"/shopping", b"/", b"/other"])
+def test_the_script_name_is_taken_off_the_path(monkeypatch: pytest.MonkeyPatch, target: bytes) -> None:
+    monkeypatch.setenv("SCRIPT_NAME", "/shop")
+    cfg = wire.config()
+    data = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target
+    assert compare(data, Parser(cfg, 30.0), cfg) == (
+        wire.INCOMPLETE if target.startswith(b"/shop") else wire.REFUSED
+    )
+
+
+def test_more_names_of_fields_than_are_remembered_are_understood() -> None:
+    cfg = wire.config()
+    parser = Parser(cfg, 30.0)
+    for number in range(0, 1200, 50):
+        fields = b"".join(b"X-%d: a\r\n" % name for name in range(number, number + 50))
+        assert compare(b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % fields, parser, cfg) == wire.INCOMPLETE
+
+
+def test_a_head_that_does_not_end_is_refused() -> None:
+    parser = Parser(wire.config(limit_request_fields=10, limit_request_field_size=100), 30.0)
+    connection = wire.connection_of(parser)
+    connection.buffer = b"GET / HTTP/1.1\r\nHost: a\r\n"
+    for _ in range(10):
+        connection.buffer += b"a" * 50
+        assert parser.parse(connection) is None
+    connection.buffer += b"a" * 10_000
+    with pytest.raises(LimitRequestHeaders):
+        parser.parse(connection)
