@@ -83,6 +83,17 @@ def test_a_repeated_request_means_the_same_as_the_first(settings: dict[str, Any]
             connection.requests += 1
 
 
+def test_repeated_requests_that_come_with_a_part_of_the_next_are_all_understood() -> None:
+    parser = Parser(wire.config(), 30.0)
+    connection = wire.connection_of(parser)
+    connection.buffer = PLAIN + PLAIN[:20]
+    for _ in range(4):
+        assert parser.parse(connection) is not None
+        assert connection.buffer == PLAIN[:20]
+        assert parser.parse(connection) is None
+        connection.buffer += PLAIN[20:] + PLAIN[:20]
+
+
 @pytest.mark.parametrize("target", [b"/shop", b"/shop/a", b"/shopping", b"/", b"/other"])
 def test_the_script_name_is_taken_off_the_path(monkeypatch: pytest.MonkeyPatch, target: bytes) -> None:
     monkeypatch.setenv("SCRIPT_NAME", "/shop")
