@@ -88,7 +88,11 @@ def test_repeated_requests_that_come_with_a_part_of_the_next_are_all_understood(
     connection = wire.connection_of(parser)
     connection.buffer = PLAIN + PLAIN[:20]
     for _ in range(4):
-        assert parser.parse(connection) is not None
+        parsed = parser.parse(connection)
+        assert parsed is not None
+        if hasattr(parsed[0], "unreader"):  # without the C parser
+            parsed[0].body.read()
+            parsed[0].unreader.give_back()
         assert connection.buffer == PLAIN[:20]
         assert parser.parse(connection) is None
         connection.buffer += PLAIN[20:] + PLAIN[:20]
