@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 __all__ = ["Result", "send"]
 
-_PATIENCE = 10.0  # seconds for the answers that are missing at the end
+_PATIENCE = 10.0
 
 
 class Result(NamedTuple):
@@ -61,7 +61,16 @@ def _whole(answer: bytes) -> bool:
     return not found or len(body) >= int(rest.partition(b"\r\n")[0])
 
 
-def send(port: int, rate: float, seconds: float, connections: int, *, keep: bool, path: str = "/") -> Result:
+def send(
+    port: int,
+    rate: float,
+    seconds: float,
+    connections: int,
+    *,
+    keep: bool,
+    path: str = "/",
+    patience: float = _PATIENCE,
+) -> Result:
     """Send requests to a server of this machine.
 
     Args:
@@ -71,6 +80,7 @@ def send(port: int, rate: float, seconds: float, connections: int, *, keep: bool
         connections: at most; what is due when none is free waits, and its time runs.
         keep: whether connections are kept.
         path: of the requests.
+        patience: seconds for the answers that are missing at the end; default 10.
     """
     close = "" if keep else "Connection: close\r\n"
     request = f"GET {path} HTTP/1.1\r\nHost: a\r\n{close}\r\n".encode()
@@ -83,7 +93,7 @@ def send(port: int, rate: float, seconds: float, connections: int, *, keep: bool
     total = int(rate * seconds)
     start = time.monotonic()
     sent = 0
-    while len(latencies) + lost < total and time.monotonic() < start + seconds + _PATIENCE:
+    while len(latencies) + lost < total and time.monotonic() < start + seconds + patience:
         now = time.monotonic()
         while sent < total and start + sent / rate <= now:
             waiting.append(start + sent / rate)

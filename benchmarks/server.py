@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -232,11 +233,23 @@ def closed_loop(server: Server, case: str, seconds: float, directory: Path) -> d
         raise RuntimeError(f"{case}: not all requests were answered with 200:\n{output}\n{log[-4000:]}")
     return {
         "requests/s": float(re.search(r"Requests/sec:\s+([0-9.]+)", output)[1]),  # type: ignore[index]
-        "p50 ms": 1e3 * _number(re.search(r"50%\s+(\S+)", output)[1]),  # type: ignore[index]
-        "p99 ms": 1e3 * _number(re.search(r"99%\s+(\S+)", output)[1]),  # type: ignore[index]
+        "p50 ms": 1e3 * _number(re.search(r"\n +50%\s+(\S+)", output)[1]),  # type: ignore[index]
+        "p99 ms": 1e3 * _number(re.search(r"\n +99%\s+(\S+)", output)[1]),  # type: ignore[index]
         "CPU s/1000": 1e3 * cpu / max(1, requests),
         "MB": server.memory(),
     }
+
+
+@contextmanager
+def processor(first: bool) -> Iterator[None]:
+    """Let what is started run on the first processor only, or on the others only, where there are several."""
+    allowed = os.sched_getaffinity(0)
+    chosen = {min(allowed)} if first else allowed - {min(allowed)}
+    os.sched_setaffinity(0, chosen or allowed)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def saturation(server: Server, seconds: float) -> float:
@@ -260,7 +273,8 @@ def open_loop(server: Server, rate: float, seconds: float) -> dict[str, float]:
 def _sender(server: Server, rate: float, seconds: float, connections: int) -> dict[str, Any]:
     arguments = [str(server.port), str(rate), str(seconds), str(connections), "keep"]
     command = [sys.executable, str(_HERE / "open_loop.py"), *arguments]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    with processor(first=True):
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     result: dict[str, Any] = json.loads(output)
     return result
 
@@ -334,12 +348,13 @@ class Measurement:
         self._report.figures(title, {name: _medians(rounds) for name, rounds in found.items()})
 
     def open_loop(self) -> None:
-        """Measure latency at 70 % of each one's saturation."""
+        """Measure latency at 70 % of each one's saturation; sender and server share no processor."""
         names = [name for name in self._names if name in (OURS, GTHREAD)]
         found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for _ in range(self._options.rounds):
             for name in names:
-                server = Server(name, self._directory, 4, 1)
+                with processor(first=False):
+                    server = Server(name, self._directory, 4, 1)
                 try:
                     rate = round(0.7 * saturation(server, self._options.slot))
                     found[name].append(open_loop(server, rate, self._options.slot * 2))

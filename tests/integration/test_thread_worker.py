@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -313,12 +312,3 @@ def test_requests_run_beside_each_other(server: Server) -> None:
     for client in clients:
         assert client.makefile("rb").read().endswith(b"met")
         client.close()
-
-
-def test_an_idle_connection_ends_after_keepalive(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        answer = client.makefile("rb")
-        start = time.monotonic()
-        assert answer.read().endswith(b"index")
-        assert time.monotonic() - start > 1.0

@@ -9,13 +9,13 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import open_loop
 import pytest
 
-from tests.concurrency import Task, together
+from tests.concurrency import Task
 from tests.integration.conftest import Start
 from tests.integration.servers import PATIENCE, Server, gunicorn
 
@@ -41,7 +41,8 @@ def all_of(client: socket.socket) -> bytes:
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that waits for nobody for more than half a second."""
-    server = Server(bare(worker="tests.integration.bare.Impatient"), tmp_path_factory.mktemp("impatient"), {})
+    command = bare("--keep-alive", "1", worker="tests.integration.bare.Impatient")
+    server = Server(command, tmp_path_factory.mktemp("impatient"), {})
     try:
         server.wait_until_it_listens()
         yield server
@@ -49,39 +50,46 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.kill()
 
 
-@pytest.mark.parametrize(
-    ("sent", "answer"),
-    [
+def test_clients_that_stop_are_not_waited_for(impatient: Server) -> None:
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel"
+    stops = [
         (b"", b""),
         (b"GET / HT", b"HTTP/1.1 408 "),
         (b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello", b"HTTP/1.1 408 "),
         (b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nhello", b"HTTP/1.1 408 "),
-        (b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", b"HTTP/1.1 408 "),
-    ],
-    ids=["nothing", "head", "small body", "big body", "chunks"],
-)
-def test_clients_that_stop_are_not_waited_for(impatient: Server, sent: bytes, answer: bytes) -> None:
-    server = impatient
-    clients = [connect(server) for _ in range(5)]  # more than threads
-    for client in clients:
+        (b"POST /echo HTTP/1.1\r\nHost: a\r\n" + chunked, b"HTTP/1.1 408 "),
+    ]
+    waiting = [(connect(impatient), *stop) for stop in stops * 2]
+    for client, sent, _ in waiting:
         client.sendall(sent)
-    assert server.get("/")[0] == 200
-    for client in clients:
-        assert all_of(client).startswith(answer)
+    assert impatient.get("/")[0] == 200
+    for client, sent, answer in waiting:
+        received = all_of(client)
+        assert received.startswith(answer), sent
+        assert bool(received) is bool(answer), sent
         client.close()
 
 
 def test_clients_that_drip_are_not_waited_for(impatient: Server) -> None:
     with connect(impatient) as client:
         client.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
-        end = time.monotonic() + PATIENCE
-        try:
-            while time.monotonic() < end:
-                client.sendall(b"x")
-                time.sleep(0.05)
-        except ConnectionError:
-            pass
-        assert time.monotonic() < end
+        client.settimeout(0.05)  # between two bytes
+        for _ in range(400):
+            client.sendall(b"x")
+            try:
+                answer = client.recv(65536)
+            except TimeoutError:
+                continue
+            break
+        assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_an_idle_connection_ends_after_keepalive(impatient: Server) -> None:
+    with connect(impatient) as client:
+        start = time.monotonic()
+        client.sendall(REQUEST)
+        assert all_of(client).endswith(b"index")
+        assert time.monotonic() - start > 0.9
 
 
 def test_clients_that_do_not_read_are_not_waited_for(impatient: Server) -> None:
@@ -116,11 +124,14 @@ def test_a_request_over_the_timeout_is_answered_and_the_worker_replaced(start: S
     assert "SIGKILL" not in server.log()
 
 
-def test_an_application_that_exits_ends_its_worker_only(start: Start) -> None:
+def test_a_worker_that_ends_by_the_application_or_a_signal_is_replaced(start: Start) -> None:
     server = start(bare())
     assert server.get("/leave")[0] == 500
     server.until(lambda: server.log().count("Booting worker") == 2)
-    assert server.get("/")[0] == 200
+    pid = int(server.get("/pid")[1])
+    os.kill(pid, signal.SIGKILL)
+    server.until(lambda: server.log().count("Booting worker") == 3)
+    assert int(server.get("/pid")[1]) != pid
 
 
 def test_requests_are_refused_while_others_wait_too_long(start: Start) -> None:
@@ -144,17 +155,10 @@ def test_requests_are_refused_while_others_wait_too_long(start: Start) -> None:
 # -- gunicorn's settings and hooks --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        (("--http-protocols", "h2,h1"), "http_protocols with h2"),
-        (("--protocol", "uwsgi"), "protocol = 'uwsgi'"),
-    ],
-)
-def test_what_is_not_supported_is_refused_by_name(start: Start, options: Sequence[str], named: str) -> None:
-    server = start(bare(*options), listens=False)
+def test_what_is_not_supported_is_refused_by_name(start: Start) -> None:
+    server = start(bare("--http-protocols", "h2,h1", "--protocol", "uwsgi"), listens=False)
     assert server.wait() == 1
-    assert named in server.log()
+    assert "http_protocols with h2 and protocol = 'uwsgi'" in server.log()
     assert "Booting worker" not in server.log()
 
 
@@ -167,35 +171,28 @@ def worker_exit(server, worker): note("exit")
 """
 
 
-def test_hooks_see_request_and_response(start: Start, tmp_path: Path) -> None:
+def test_hooks_the_access_log_and_statsd_see_request_and_response(start: Start, tmp_path: Path) -> None:
     hooks = tmp_path / "hooks.py"
     hooks.write_text(HOOKS)
-    server = start(bare("-c", str(hooks)))
-    assert server.get("/?a=b")[0] == 200
-    server.until(lambda: len(server.events()) == 2)
-    assert server.stop(signal.SIGQUIT) == 0
-    assert [event for event, _ in server.events()] == ["pre:GET:/:a=b", "post:200:5:1", "int", "exit"]
-
-
-def test_the_access_log_is_gunicorns(start: Start) -> None:
     layout = '%(h)s %(m)s %(U)s %(q)s %(s)s %(B)s "%({x-a}i)s" "%({content-type}o)s" %({server_port}e)s'
-    server = start(bare("--access-logfile", "-", "--access-logformat", layout))
-    server.get("/?q", X_A="seen")
-    server.get("/crash")
-    line = f'127.0.0.1 GET / q 200 5 "seen" "text/plain" {server.port}\n'
-    server.until(lambda: line in server.log())
-    server.until(lambda: "127.0.0.1 GET - - 500" in server.log() or "GET /crash" in server.log())
-
-
-def test_statsd_counts_requests(start: Start) -> None:
+    options = ("-c", str(hooks), "--access-logfile", "-", "--access-logformat", layout)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
         statsd.bind(("127.0.0.1", 0))
         statsd.settimeout(PATIENCE)
-        server = start(bare("--statsd-host", f"127.0.0.1:{statsd.getsockname()[1]}"))
-        server.get("/")
+        server = start(bare(*options, "--statsd-host", f"127.0.0.1:{statsd.getsockname()[1]}"))
+        assert server.get("/?a=b", X_A="seen")[0] == 200
+        server.until(lambda: len(server.events()) == 2)
+        server.get("/crash")
         seen = b""
         while b"gunicorn.request.status.200:1|c" not in seen or b"gunicorn.queueing_delay:" not in seen:
             seen += statsd.recv(4096) + b"\n"
+    line = f'127.0.0.1 GET / a=b 200 5 "seen" "text/plain" {server.port}\n'
+    server.until(lambda: line in server.log())
+    server.until(lambda: "127.0.0.1 GET - - 500" in server.log() or "GET /crash" in server.log())
+    assert server.stop(signal.SIGQUIT) == 0
+    events = [event for event, _ in server.events()]
+    assert events[:2] == ["pre:GET:/:a=b", "post:200:5:1"]
+    assert events[-2:] == ["int", "exit"]
 
 
 def test_a_unix_socket_is_served(start: Start, tmp_path: Path) -> None:
@@ -310,14 +307,13 @@ def test_worker_connections_bound_the_connections(start: Start) -> None:
 # -- the end --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_idle_connections_do_not_keep_a_worker(start: Start, number: signal.Signals) -> None:
+def test_idle_connections_do_not_keep_a_worker(start: Start) -> None:
     server = start(bare("--keep-alive", "60"))
     with connect(server) as fresh, connect(server) as used:
         assert fresh.fileno() > 0
         used.sendall(REQUEST)
         assert used.recv(65536).endswith(b"index")
-        assert server.stop(number) == 0
+        assert server.stop(signal.SIGINT) == 0
         assert used.recv(1) == b""
 
 
@@ -338,7 +334,7 @@ def test_a_stopping_worker_answers_what_comes_on_kept_connections_and_closes_the
     assert server.wait() == 0
 
 
-def answered(server: Server, count: int = 60) -> int:
+def answered(server: Server, count: int = 300) -> int:
     """Make requests on connections of their own; a connection that is accepted is answered whole."""
     right = 0
     for _ in range(count):
@@ -350,27 +346,22 @@ def answered(server: Server, count: int = 60) -> int:
     return right
 
 
-def test_no_request_is_lost_while_workers_are_replaced(start: Start) -> None:
-    server = start(bare("--workers", "2", "--max-requests", "20"))
-    assert together(3, lambda _: answered(server)) == [60] * 3
-    assert server.log().count("Autorestarting worker") >= 5
-
-
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "closed"])
 def test_no_request_of_a_steady_load_is_lost_while_workers_are_replaced(start: Start, keep: bool) -> None:
-    server = start(bare("--workers", "2", "--max-requests", "50"))
+    server = start(bare("--workers", "2", "--max-requests", "40"))
     server.until(lambda: server.get("/")[0] == 200)
-    result = open_loop.send(server.port, rate=200, seconds=1.5, connections=16, keep=keep)
-    assert (len(result.latencies), result.lost) == (300, 0)
+    # On a busy machine it takes seconds until a new worker serves.
+    result = open_loop.send(server.port, rate=200, seconds=1.0, connections=16, keep=keep, patience=120)
+    assert (len(result.latencies), result.lost) == (200, 0)
+    assert server.log().count("Autorestarting worker") >= 2
 
 
 def test_no_request_is_lost_while_the_configuration_is_reloaded(start: Start) -> None:
     server = start(bare("--workers", "2"))
     server.until(lambda: server.log().count("Booting worker") == 2)
-    requests = Task(lambda: answered(server, 300))
-    for number in (4, 6):
-        server.process.send_signal(signal.SIGHUP)
-        server.until(lambda: server.log().count("Booting worker") == number)  # noqa: B023
+    requests = Task(lambda: answered(server))
+    server.process.send_signal(signal.SIGHUP)
+    server.until(lambda: server.log().count("Booting worker") == 4)
     assert requests.result() == 300
 
 
@@ -391,11 +382,3 @@ def test_a_new_master_takes_over(start: Start, tmp_path: Path) -> None:
     finally:
         os.kill(new, signal.SIGTERM)
         server.until(lambda: server.log().count("Worker exiting") == 2)
-
-
-def test_a_worker_that_is_killed_is_replaced(start: Start) -> None:
-    server = start(bare())
-    pid = int(server.get("/pid")[1])
-    os.kill(pid, signal.SIGKILL)
-    server.until(lambda: server.log().count("Booting worker") == 2)
-    assert int(server.get("/pid")[1]) != pid

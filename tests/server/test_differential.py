@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from gunicorn.http.errors import LimitRequestHeaders
 
 from prologue.server.parsing import Parser
 from tests.server import wire
@@ -47,7 +48,81 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def test_generated_requests_have_the_same_verdict(settings: dict[str, Any], client: Any) -> None:
     cfg = wire.config(**settings)
     parser = Parser(cfg, 30.0)
-    count = 2500 if not settings else 400
+    count = 1500 if not settings else 250
     ends = [compare(data, parser, cfg, client=client) for data in wire.generated(len(settings), count)]
     # Neither kind is missing: all refused, or all accepted, would prove nothing.
     assert min(ends.count(wire.REFUSED), ends.count(wire.INCOMPLETE)) > count // 20
+
+
+PLAIN = b"GET /a%41?b HTTP/1.1\r\nHost: shop.example\r\nX-A: 1\r\nX-A: 2\r\n\r\n"
+CLOSING = PLAIN.replace(b"Host", b"Connection: close\r\nHost")
+POSTED = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab"
+
+
+@pytest.mark.parametrize("settings", [{}, {"http_parser": "python"}], ids=["default", "python"])
+def test_a_repeated_request_means_the_same_as_the_first(settings: dict[str, Any]) -> None:
+    cfg = wire.config(**settings)
+    parser = Parser(cfg, 30.0)
+    connection = wire.connection_of(parser)
+    for data in (PLAIN, PLAIN, PLAIN, CLOSING, PLAIN, PLAIN, POSTED, POSTED, POSTED, PLAIN, CLOSING, CLOSING):
+        # In one piece, and in two with a vain attempt between them.
+        for pieces in ((data,), (data[:20], data[20:])):
+            for piece in pieces:
+                connection.buffer += piece
+                parsed = parser.parse(connection)
+            assert parsed is not None
+            request, environ = parsed
+            ((expected, body),), _ = wire.verdict_of_gunicorn(cfg, data)
+            assert wire.plain(environ) == expected
+            assert environ["wsgi.input"].read() == body
+            assert request.should_close() is (data is CLOSING)
+            if hasattr(request, "unreader"):
+                request.unreader.give_back()
+            assert (connection.buffer, connection.scanned) == (b"", 0)
+            environ["HTTP_HOST"] = "changed by the application"
+            connection.requests += 1
+
+
+def test_repeated_requests_that_come_with_a_part_of_the_next_are_all_understood() -> None:
+    parser = Parser(wire.config(), 30.0)
+    connection = wire.connection_of(parser)
+    connection.buffer = PLAIN + PLAIN[:20]
+    for _ in range(4):
+        parsed = parser.parse(connection)
+        assert parsed is not None
+        if hasattr(parsed[0], "unreader"):  # without the C parser
+            parsed[0].body.read()
+            parsed[0].unreader.give_back()
+        assert connection.buffer == PLAIN[:20]
+        assert parser.parse(connection) is None
+        connection.buffer += PLAIN[20:] + PLAIN[:20]
+
+
+@pytest.mark.parametrize("target", [b"/shop", b"/shop/a", b"/shopping", b"/", b"/other"])
+def test_the_script_name_is_taken_off_the_path(monkeypatch: pytest.MonkeyPatch, target: bytes) -> None:
+    monkeypatch.setenv("SCRIPT_NAME", "/shop")
+    cfg = wire.config()
+    data = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target
+    assert compare(data, Parser(cfg, 30.0), cfg) == (
+        wire.INCOMPLETE if target.startswith(b"/shop") else wire.REFUSED
+    )
+
+
+def test_more_names_of_fields_than_are_remembered_are_understood() -> None:
+    cfg = wire.config()
+    parser = Parser(cfg, 30.0)
+    for number in range(0, 1200, 50):
+        fields = b"".join(b"X-%d: a\r\n" % name for name in range(number, number + 50))
+        assert compare(b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % fields, parser, cfg) == wire.INCOMPLETE
+
+
+def test_a_head_that_does_not_end_is_refused() -> None:
+    parser = Parser(wire.config(limit_request_fields=10, limit_request_field_size=100), 30.0)
+    connection = wire.connection_of(parser)
+    connection.buffer = b"GET / HTTP/1.1\r\nHost: a\r\n"
+    for _ in range(10):
+        connection.buffer += b"a" * 50
+        assert parser.parse(connection) is None
+    connection.buffer += b"a" * 10_000
+    with pytest.raises(LimitRequestHeaders):
+        parser.parse(connection)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from gunicorn.http.errors import InvalidHeader, InvalidHeaderName
 
+from prologue.server import writing
 from prologue.server.connection import Connection
 from prologue.server.writing import Response
 from tests.server.wire import CLIENT, Silence
@@ -40,6 +41,17 @@ def test_start_response_may_be_called_again_with_an_error_only() -> None:
             made.start_response("500 Wrong", [], sys.exc_info())
     assert sock.sent.startswith(b"HTTP/1.1 500 Wrong\r\nServer: gunicorn\r\nDate: ")
     assert sock.sent.endswith(b"X-A: b\r\nContent-Length: 5\r\n\r\nsorry")
+    assert b"mine" not in sock.sent
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "199 Odd"])
+def test_some_statuses_have_no_content_length(status: str) -> None:
+    made, sock = response()
+    made.start_response(status, [("Content-Length", "3"), ("X-A", "b"), ("content-length", "3")])
+    made.send_body([b"abc"])
+    assert made.headers == [("X-A", "b")]
+    assert sock.sent.lower().count(b"content-length") == 0
+    assert sock.sent.endswith(b"\r\nX-A: b\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -141,3 +153,22 @@ def test_a_connection_that_was_answered_by_the_watchdog_is_not_answered_again() 
     with pytest.raises(ConnectionError, match="took too long"):
         made.send_body([b"late"])
     assert sock.sent == b"in its place"
+
+
+def test_fields_that_were_checked_before_are_sent_again() -> None:
+    for number in range(1100):  # more than are remembered
+        made, sock = response()
+        made.start_response("200 OK", [("Content-Length", "2"), ("Server", "mine"), ("X-A", f"{number}")])
+        made.send_body([b"ab"])
+        assert made.response_length == 2
+        assert sock.sent.count(b"Server: ") == 1
+        assert sock.sent.endswith(b"\r\nX-A: %d\r\n\r\nab" % number)
+    assert len(writing._fields) <= 1000
+
+
+def test_a_field_in_a_list_is_a_field() -> None:
+    made, sock = response()
+    fields: Any = [["X-A", "b"], ["Content-Length", "0"]]
+    made.start_response("200 OK", fields)
+    made.send_body([])
+    assert sock.sent.endswith(b"\r\nX-A: b\r\nContent-Length: 0\r\n\r\n")

@@ -58,7 +58,7 @@ class Silence:
         return self.send(b"".join(parts))
 
 
-def _plain(environ: dict[str, Any]) -> dict[str, Any]:
+def plain(environ: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in environ.items() if key not in _OBJECTS}
     return kept | {"wsgi.multithread": True}
 
@@ -76,15 +76,20 @@ def verdict_of_gunicorn(cfg: Config, data: bytes, client: Any = CLIENT, server: 
             return accepted, INCOMPLETE
         except Exception:
             return accepted, REFUSED
-        accepted.append((_plain(environ), body))
+        accepted.append((plain(environ), body))
+
+
+def connection_of(parser: Parser, client: Any = CLIENT, server: Any = SERVER) -> Connection:
+    """A connection on which nothing was received."""
+    sock: Any = Silence()
+    environ = parser.connection_environ(sock, client, server)
+    return Connection(sock, client, environ, parser.scheme_headers_of(client), 0.0)
 
 
 def verdict_of_ours(parser: Parser, data: bytes, client: Any = CLIENT, server: Any = SERVER) -> Verdict:
     """What this package's parser makes of bytes."""
     accepted: list[tuple[dict[str, Any], bytes]] = []
-    sock: Any = Silence()
-    environ = parser.connection_environ(sock, client, server)
-    connection = Connection(sock, client, environ, parser.scheme_headers_of(client), 0.0)
+    connection = connection_of(parser, client, server)
     connection.buffer = data
     while connection.buffer:
         try:
@@ -101,7 +106,7 @@ def verdict_of_ours(parser: Parser, data: bytes, client: Any = CLIENT, server: A
         except Exception as error:
             strict = "bare line feed" in str(error) or "folded field" in str(error)
             return accepted, STRICTER if strict else REFUSED
-        accepted.append((_plain(environ), body))
+        accepted.append((plain(environ), body))
         if request.should_close():
             break
     return accepted, INCOMPLETE

@@ -56,6 +56,8 @@ class Connection:
         "ending",
         "environ",
         "fileno",
+        "known",
+        "last",
         "lingering",
         "lock",
         "needed",
@@ -96,6 +98,8 @@ class Connection:
         self.scanned = 0  # bytes of the buffer in which there is no end of a head
         self.needed = 0  # bytes of head and body that a thread is worth
         self.requests = 0
+        self.last = b""  # the last request, if it was received alone and has no body
+        self.known: tuple[tuple[Any, ...], dict[str, Any]] | None = None  # what it means, if it was repeated
         self.deadline = deadline  # while no thread serves it
         self.open = True
         self.lingering = False

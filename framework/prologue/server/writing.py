@@ -29,8 +29,13 @@ _KEPT = frozenset({"date", "server"})  # hop-by-hop for gunicorn, which then sen
 
 _PLAIN = "plain"  # what a field is that means nothing to the server
 
-# PERF: a field's name has been checked when it is in here; and the lines of this second (see `_first_lines`).
+_SHORT = 64  # characters of a value that is remembered
+
+# PERF: what has been checked is not checked again: the kinds of names; of short fields their kinds and lines;
+# the numbers of statuses. And the server's own lines of this second (see `_first_lines`).
 _kinds: dict[str, str] = {}
+_fields: dict[tuple[str, str], tuple[str, str]] = {}
+_numbers: dict[str, int] = {}
 _lines: tuple[int, dict[tuple[tuple[int, int], str, str, str], str]] = (0, {})
 
 
@@ -55,6 +60,7 @@ class Response:
         "_method",
         "_omits_body",
         "_own",
+        "_own_lines",
         "_sendfile",
         "_trailers",
         "chunked",
@@ -87,6 +93,7 @@ class Response:
         self.upgrade = False
         self._omits_body = False
         self._own = ""  # which of Date and Server are the application's own
+        self._own_lines: list[str] = []  # the headers as they are sent
         self._trailers: Sequence[tuple[str, str]] = ()
 
     # -- for the application ------------------------------------------------------------------------------
@@ -111,19 +118,20 @@ class Response:
             finally:
                 exc_info = None
             self.headers, self.response_length, self._own, self.upgrade = [], None, "", False
+            self._own_lines = []
         elif self.status is not None:
             raise AssertionError("start_response was called before: give it exc_info to replace what was set")
-        code = status[:3]
-        if not (code.isdecimal() and code.isascii()) or status[3:4] not in (" ", ""):
-            raise ValueError(f"the status {status!r} is not three digits, a space and a reason")
-        _check_value(status)
+        number = _numbers.get(status)
+        if number is None:
+            number = _check_status(status)
         self.status = status
-        self.status_code = number = int(code)
+        self.status_code = number
         self._take(headers)
         omits = self._method == "HEAD" or number in (204, 304) or number < 200
         self._omits_body = omits
         if number < 200 or number == 204:  # RFC 9110, section 8.6
             self.headers = [field for field in self.headers if field[0].lower() != "content-length"]
+            self._own_lines = [f"{name}: {value}\r\n" for name, value in self.headers]
             self.response_length = None
         self.chunked = self.response_length is None and not omits and self.request.version > (1, 0)
         return self.write
@@ -253,6 +261,7 @@ class Response:
                 self.chunked = False
                 self.response_length = length
                 self.headers.append(("Content-Length", f"{length}"))
+                self._own_lines.append(f"Content-Length: {length}\r\n")
         elif length > self.response_length:
             data = data[: self.response_length]
         elif length < self.response_length:
@@ -294,15 +303,13 @@ class Response:
 
     def _take(self, headers: list[tuple[str, str]]) -> None:
         """Check the application's headers, and keep those that are not hop-by-hop."""
-        kept = self.headers
+        kept, lines = self.headers, self._own_lines
         for field in headers:
-            name, value = field
-            kind = _kinds.get(name) or _check_name(name)
-            # PERF: the two methods take a third of the time of the expression.
-            if type(value) is not str or not (value.isascii() and value.isprintable()):
-                _check_value(value)
-            if kind == _PLAIN or self._keeps(kind, value):
+            known = _fields.get(field) if type(field) is tuple else None
+            kind, line = known if known is not None else _check_field(*field)
+            if kind == _PLAIN or self._keeps(kind, field[1]):
                 kept.append(field)
+                lines.append(line)
 
     def _keeps(self, kind: str, value: str) -> bool:
         """Heed a field that means something to the server; return whether it is sent as it is."""
@@ -336,7 +343,7 @@ class Response:
         if self.response_length is None and not self.chunked and not self._omits_body:
             self.must_close = True
         kind = "upgrade" if self.upgrade else "close" if self.must_close else "keep-alive"
-        fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
+        fields = "".join(self._own_lines)
         if self.chunked:
             fields = f"Transfer-Encoding: chunked\r\n{fields}"
         return f"{_first_lines(self.request.version, self.status, kind, self._own)}{fields}\r\n".encode(
@@ -363,6 +370,31 @@ def _first_lines(version: tuple[int, int], status: str, connection: str, own: st
     elif len(lines) < _MANY_NAMES:
         lines[key] = text
     return text
+
+
+def _check_status(status: str) -> int:
+    """Check a status; return its number."""
+    code = status[:3]
+    if not (code.isdecimal() and code.isascii()) or status[3:4] not in (" ", ""):
+        raise ValueError(f"the status {status!r} is not three digits, a space and a reason")
+    _check_value(status)
+    if len(_numbers) < _MANY_NAMES:
+        _numbers[status] = int(code)
+    return int(code)
+
+
+def _check_field(name: str, value: str) -> tuple[str, str]:
+    """Check a field; return what it means to the server, and its line."""
+    kind = _kinds.get(name) or _check_name(name)
+    # PERF: the two methods take a third of the time of the expression.
+    if type(value) is not str or not (value.isascii() and value.isprintable()):
+        _check_value(value)
+    checked = kind, f"{name}: {value}\r\n"
+    if len(value) <= _SHORT:
+        if len(_fields) >= _MANY_NAMES:
+            _fields.clear()
+        _fields[name, value] = checked
+    return checked
 
 
 def _check_name(name: str) -> str:
