@@ -322,7 +322,8 @@ class InMemoryCache(CacheBackend):
         now = self.clock()
         if node is None or self._is_over(node, now):
             return False
-        return node.entry is None or now < node.entry.fresh_until
+        entry = node.entry
+        return entry is None or (now < entry.fresh_until and (not entry.tags or self._current(entry.tags)))
 
     def _store(self, key: str, entry: Entry, unless: Callable[[str], bool] | None = None) -> bool:
         """Store an entry unless something holds, asked under the lock; return whether it did not."""

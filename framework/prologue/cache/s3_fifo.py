@@ -23,7 +23,7 @@ class S3FIFO:
     since the last time saves from leaving once, up to three times.
     """
 
-    __slots__ = ("_capacity", "_left", "_main", "_removed", "_small")
+    __slots__ = ("_capacity", "_left", "_main", "_removed", "_small", "_was_full")
 
     buffer: Final = None
 
@@ -34,6 +34,7 @@ class S3FIFO:
         self._main: deque[Node] = deque()
         self._left: OrderedDict[int, None] = OrderedDict()
         self._removed = 0
+        self._was_full = False
         self.resize(capacity)
 
     def resize(self, capacity: int) -> None:
@@ -50,8 +51,12 @@ class S3FIFO:
                 del left[digest]
                 node.frequency = 0
                 main.append(node)
+            elif not self._was_full and len(small) >= self._capacity * _SMALL:
+                node.frequency = 0
+                main.append(node)
             else:
                 small.append(node)
+        self._was_full = self._was_full or count > 0
         victims: list[Node] = []
         patience = _LARGEST * (len(main) + len(small))
         while len(victims) < count and (small or main):
@@ -98,3 +103,4 @@ class S3FIFO:
         self._main.clear()
         self._left.clear()
         self._removed = 0
+        self._was_full = False

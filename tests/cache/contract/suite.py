@@ -253,6 +253,15 @@ class CacheContract(ABC):
         assert cache.add("key", 2, tags=("x",))
         assert cache.get("key") == 2
 
+    def test_a_counter_that_was_invalidated_starts_anew(self, cache: CacheBackend) -> None:
+        cache.set("key", 1, tags=("x",))
+        assert cache.incr("key") == 2
+        cache.invalidate_tags("x")
+        assert cache.incr("key", initial=100) == 101
+        cache.set("text", "text", tags=("x",))
+        cache.invalidate_tags("x")
+        assert cache.incr("text", 5) == 5
+
     def test_tags_are_several(self, cache: CacheBackend) -> None:
         with pytest.raises(TypeError, match="tags are several"):
             cache.set("key", 1, tags="users")
