@@ -6,7 +6,7 @@ REDIS_URL=redis://127.0.0.1:6379/0 gunicorn -w 2 -k gthread --threads 4 examples
 import os
 
 from prologue import App, Context, HTTPError, Settings
-from prologue.cache import InMemoryCache, MultiLevelCache, RedisCache
+from prologue.cache import InMemoryCache, MultiLevelCache, RedisCache, init_cache
 from prologue.db import ConnectionPool
 from prologue.errors import CacheUnavailableError
 
@@ -20,7 +20,7 @@ cache = MultiLevelCache(
     InMemoryCache(max_entries=10_000),
     RedisCache(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"), namespace="catalogue"),
 )
-app.resources.add_ready("cache", cache, close=MultiLevelCache.close)
+init_cache(app, cache)
 
 PRODUCTS = [(1, "green tea", "tea", 350), (2, "black tea", "tea", 300), (3, "espresso", "coffee", 420)]
 

@@ -162,12 +162,25 @@ def test_a_scan_does_not_drive_out_what_is_used_often(policy: Policy) -> None:
     assert len(cache.get_many(often)) >= 45
 
 
-def test_a_loop_larger_than_the_cache_is_partly_kept() -> None:
-    cache = InMemoryCache(100)
+@pytest.mark.parametrize("policy", ["w-tinylfu", "s3-fifo"])
+def test_a_loop_larger_than_the_cache_is_partly_kept(policy: Policy) -> None:
+    cache = InMemoryCache(100, policy=policy)
     for _ in range(30):
         for number in range(200):
             cache.get_or_set(f"key {number}", lambda: 1)
     assert cache.stats().hit_ratio > 0.4
+
+
+def test_s3_fifo_fills_its_main_queue_while_there_is_room_and_anew_after_clear() -> None:
+    cache = InMemoryCache(100, policy="s3-fifo")
+    for _ in range(2):
+        cache.set_many({f"key {number}": 1 for number in range(100)})
+        assert "key 1" in cache.get_many(["key 1"])
+        cache.set_many({f"later {number}": 1 for number in range(1000)})
+        left = cache.get_many(f"key {number}" for number in range(100))
+        assert 85 <= len(left) <= 91
+        assert len(cache) == 100
+        cache.clear()
 
 
 def test_when_frequency_is_no_guide_the_window_grows() -> None:
