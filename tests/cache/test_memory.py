@@ -87,6 +87,24 @@ def test_the_weight_is_never_more_than_allowed(policy: Policy) -> None:
         assert weight == sum(len(value) for value in cache.get_many(f"key {n}" for n in range(200)).values())
 
 
+def test_what_is_over_makes_room_by_weight_before_what_is_not() -> None:
+    clock = Clock()
+    cache = InMemoryCache(None, max_weight=50, getsizeof=len, clock=clock)
+    cache.set("lives", "x" * 10)
+    cache.set_many({f"key {number}": "x" for number in range(40)}, ttl=1)
+    clock.advance(2)
+    cache.set("new", "x" * 40)
+    assert cache.get_many(["lives", "new"]) == {"lives": "x" * 10, "new": "x" * 40}
+    assert cache.stats().evictions == 0
+
+
+def test_what_weighs_nothing_is_all_kept() -> None:
+    cache = InMemoryCache(None, max_weight=1, getsizeof=lambda value: 0)
+    cache.set_many({f"key {number}": number for number in range(200)})
+    assert len(cache) == 200
+    assert cache.stats().weight == 0
+
+
 def test_a_value_heavier_than_all_is_not_kept_nor_is_the_one_before() -> None:
     cache = InMemoryCache(None, max_weight=10, getsizeof=len)
     cache.set("other", "x")
@@ -120,6 +138,30 @@ def test_a_cache_that_makes_no_sense_is_refused(arguments: dict[str, Any], messa
         InMemoryCache(**arguments)
 
 
+def test_a_value_that_leaves_while_it_is_read_is_a_miss() -> None:
+    leaving: list[str] = []
+
+    def clock() -> float:
+        while leaving:
+            cache.delete(leaving.pop())
+        return 1000.0
+
+    cache = InMemoryCache(clock=clock)
+    cache.set("key", 1)
+    leaving.append("key")
+    assert cache.get("key", "default") == "default"
+    assert cache.stats().misses == 1
+
+
+def test_options_that_need_more_than_a_ttl_are_kept_to_by_set() -> None:
+    clock = Clock()
+    cache = InMemoryCache(clock=clock, options=CacheOptions(ttl=1, stale=10))
+    cache.set("key", 1)
+    clock.advance(2)
+    assert cache.get("key") is None
+    assert cache.get_entry("key") is not None
+
+
 # -- policies --
 
 
@@ -146,6 +188,18 @@ def test_lru_is_exact_however_many_hits_there_are() -> None:
             cache.set(key, 1)
             if len(order) > 50:
                 del order[next(iter(order))]
+
+
+def test_hits_alone_are_noted_by_lru_and_leave_little_behind() -> None:
+    cache = InMemoryCache(3, policy="lru")
+    cache.set_many({"a": 1, "b": 2, "c": 3})
+    for _ in range(1000):
+        cache.get("a")
+        buffer = cache._buffer
+        assert buffer is not None
+        assert len(buffer) < 100
+    cache.set_many({"d": 4, "e": 5})
+    assert cache.get_many("abcde") == {"a": 1, "d": 4, "e": 5}
 
 
 @pytest.mark.parametrize("policy", ["w-tinylfu", "s3-fifo"])

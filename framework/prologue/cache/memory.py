@@ -452,10 +452,10 @@ class InMemoryCache(CacheBackend):
 
     def _tell(self) -> None:
         assert self._on_removal is not None
-        while self._removed:
+        while True:
             try:
                 key, value, cause = self._removed.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:
                 return
             try:
                 self._on_removal(key, value, cause)

@@ -574,6 +574,20 @@ class CacheContract(ABC):
             lock.release()
         other.release()
 
+    def test_who_has_lost_a_lock_is_told_at_the_end_unless_an_error_says_more(
+        self, cache: CacheBackend
+    ) -> None:
+        for fails in (False, True):
+            with pytest.raises(ZeroDivisionError if fails else CacheLockError):  # noqa: PT012
+                with cache.lock("key") as lock:
+                    lock.release()
+                    if fails:
+                        1 // 0  # noqa: B018
+
+    def test_a_lock_needs_an_end(self, cache: CacheBackend) -> None:
+        with pytest.raises(CacheOptionError, match="more than 0"):
+            cache.lock("key", ttl=0)
+
     def test_threads_take_turns_with_a_lock(self, cache: CacheBackend) -> None:
         inside: list[int] = []
         fences: list[int | None] = []
