@@ -13,8 +13,9 @@ from typing import Any, get_args
 
 import pytest
 
-from prologue.cache import MISSING, CacheBackend, CacheOptions, InMemoryCache
+from prologue.cache import MISSING, NEVER, CacheBackend, CacheOptions, InMemoryCache
 from prologue.cache.memory import Policy
+from prologue.cache.pending import PendingWrite
 from prologue.errors import CacheOptionError, CacheValueError
 from tests.cache.clock import Clock
 from tests.cache.contract.suite import CacheContract
@@ -151,6 +152,31 @@ def test_a_value_that_leaves_while_it_is_read_is_a_miss() -> None:
     leaving.append("key")
     assert cache.get("key", "default") == "default"
     assert cache.stats().misses == 1
+
+
+def test_a_value_that_takes_the_place_of_another_is_no_hit() -> None:
+    cache = InMemoryCache(2)
+    for number in range(3):
+        cache.set("key", number)
+    cache.get("key")
+    assert cache.stats().hits == 1
+    cache.set_many({"a": 1, "b": 2, "c": 3})
+    assert cache.stats().hits == 1
+
+
+def test_whether_a_write_is_overtaken_is_asked_under_the_lock() -> None:
+    cache = InMemoryCache()
+
+    class Overtaken(PendingWrite):
+        @property
+        def overtaken(self) -> bool:  # type: ignore[override]
+            return cache._lock.locked()
+
+        @overtaken.setter
+        def overtaken(self, value: bool) -> None: ...
+
+    assert not cache._write_pending(Overtaken("key"), cache.entry(1))
+    assert cache.get("key") is None
 
 
 def test_options_that_need_more_than_a_ttl_are_kept_to_by_set() -> None:
@@ -458,6 +484,10 @@ def assert_is_whole(cache: InMemoryCache) -> None:
     }
     assert all(node.bucket == number for number, bucket in buckets.items() for node in bucket)
     assert all(buckets.values())
+    for node in cache._nodes.values():
+        over = cache._over_at(node)
+        assert bool(node.bucket) == (over < NEVER)
+        assert node.bucket <= over * 16 + 1, "it is looked for in time"
 
 
 def test_a_value_set_in_one_thread_is_never_older_in_another() -> None:
