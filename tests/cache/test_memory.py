@@ -169,7 +169,7 @@ def test_whether_a_write_is_overtaken_is_asked_under_the_lock() -> None:
 
     class Overtaken(PendingWrite):
         @property
-        def overtaken(self) -> bool:  # type: ignore[override]
+        def overtaken(self) -> bool:
             return cache._lock.locked()
 
         @overtaken.setter
