@@ -16,6 +16,7 @@ import pytest
 from prologue.cache import MISSING, NEVER, CacheBackend, CacheOptions, InMemoryCache
 from prologue.cache.memory import Policy
 from prologue.cache.pending import PendingWrite
+from prologue.cache.tiny_lfu import TinyLFU
 from prologue.errors import CacheOptionError, CacheValueError
 from tests.cache.clock import Clock
 from tests.cache.contract.suite import CacheContract
@@ -86,6 +87,16 @@ def test_the_weight_is_never_more_than_allowed(policy: Policy) -> None:
         assert weight is not None
         assert weight <= 100
         assert weight == sum(len(value) for value in cache.get_many(f"key {n}" for n in range(200)).values())
+
+
+@every_policy
+def test_both_bounds_are_kept_together(policy: Policy) -> None:
+    cache = InMemoryCache(240, max_weight=1000, getsizeof=lambda value: value, policy=policy)
+    draw = random.Random(4)
+    for number in range(3000):
+        cache.set(f"key {number}", draw.choice([1, 1, 1, 1, 20]) if number % 500 > 250 else 1)
+        assert len(cache) <= 240
+        assert cache._weight <= 1000
 
 
 def test_what_is_over_makes_room_by_weight_before_what_is_not() -> None:
@@ -272,6 +283,17 @@ def test_when_frequency_is_no_guide_the_window_grows() -> None:
         for key in (number, *later.pop(number, ())):
             cache.get_or_set(f"key {key}", lambda: 1)
     assert cache.stats().hit_ratio > 0.25
+
+
+def test_frequencies_are_halved_when_residents_were_used_ten_times_each() -> None:
+    policy = TinyLFU(10)
+    for requests, frequency in ((99, 6), (100, 3)):
+        policy._table[5] = 3 * 8 + 6  # of an era, and a frequency
+        policy._requests = requests
+        policy._adapt()
+        assert policy._table[5] == 3 * 8 + frequency
+    assert policy._epoch == 1
+    assert policy._requests == 0
 
 
 @every_policy

@@ -263,9 +263,10 @@ class InMemoryCache(CacheBackend):
 
     def set(self, key: str, value: Any, ttl: Duration | None = None, *, tags: Iterable[str] = ()) -> None:
         life: Any = self._life if ttl is None else ttl
-        simple = type(life) in _NUMBERS and 0 <= life < NEVER and type(key) is str
-        if tags or not simple or not self._lean:
+        if tags or not self._lean or type(key) is not str:
             return super().set(key, value, ttl, tags=tags)
+        if type(life) not in _NUMBERS or not 0 <= life < NEVER:
+            return super().set(key, value, ttl)
         # PERF: from here on this is what the base and _put() do together, for a value with nothing but a ttl.
         if self.pending.writes:
             self.pending.overtake(key)
@@ -277,7 +278,7 @@ class InMemoryCache(CacheBackend):
                 self._sweep(now)
             node = nodes.get(key)
             if node is None:
-                if len(nodes) >= self._most_entries or len(new) >= self._batch:
+                if len(new) >= self._batch:  # without weights there is room for a whole batch
                     self._make_room()
                 node = nodes[key] = Node(key, value, until)
                 new.append(node)
