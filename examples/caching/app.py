@@ -3,11 +3,11 @@
 import itertools
 
 from prologue import App, Context, Settings
-from prologue.cache import MISSING, InMemoryCache, cached
+from prologue.cache import MISSING, InMemoryCache, cached, init_cache
 
 app = App(Settings(app_name="caching"))
 cache = InMemoryCache(max_entries=1000)
-app.resources.add_ready("cache", cache, close=InMemoryCache.close)
+init_cache(app, cache)
 
 #: How often a report was made.
 made = itertools.count(1)

@@ -10,7 +10,14 @@ import os
 from typing import Any
 
 from prologue import App, Context, Group, HTTPError, Settings
-from prologue.cache import CacheOptions, InMemoryCache, MemcachedCache, MultiLevelCache, RedisCache
+from prologue.cache import (
+    CacheOptions,
+    InMemoryCache,
+    MemcachedCache,
+    MultiLevelCache,
+    RedisCache,
+    init_cache,
+)
 from prologue.db import init_connection_pool
 from prologue.errors import CacheUnavailableError
 from prologue.http_cache import cache_middleware
@@ -61,7 +68,7 @@ cache = MultiLevelCache(
     max_age=2,  # while Redis is gone, memory is believed so long
     options=CacheOptions(ttl=LIFE, stale=3600, throttle=2),  # and old values, while the database is
 )
-app.resources.add_ready("cache", cache, MultiLevelCache.close)
+init_cache(app, cache)
 
 # -- The HTTP cache: whole responses, kept in the same cache under the same tags. --
 

@@ -64,6 +64,7 @@ def test_different_arguments_never_have_the_same_key(arguments: list[tuple[str, 
         ("{x}", "there are id"),
         ("{}", "must be a parameter"),
         ("{id:>5}", "without a format"),
+        ("{id!s}", "other than !r"),
         ("{id}{id}", "between"),
     ],
 )
@@ -83,6 +84,33 @@ def test_a_key_needs_a_text_that_tells_values_apart() -> None:
 
     with pytest.raises(TypeError, match=r"\{thing.id\}"):
         function(Thing())
+
+
+def test_a_key_may_tell_a_number_from_its_text() -> None:
+    @cached(InMemoryCache(), key="user:{id!r}:{name}")
+    def function(id: Any, name: str = "a:b") -> Any:
+        return id
+
+    arguments = [1, "1", 1, None, "None"]
+    assert [function(argument) for argument in arguments] == arguments
+    assert function.key("1") == "user:'1':a%3Ab"
+    assert function.key("a:b", "") == "user:'a%3Ab':"
+
+
+def test_a_key_with_the_representation_of_an_object_needs_one_of_its_own() -> None:
+    class Named:
+        def __str__(self) -> str:
+            return "named"
+
+    @cached(InMemoryCache(), key="{thing}")
+    def by_text(thing: Named) -> None: ...
+
+    @cached(InMemoryCache(), key="{thing!r}")
+    def by_representation(thing: Named) -> None: ...
+
+    assert by_text.key(Named()) == "named"
+    with pytest.raises(TypeError, match="tells nothing in a key"):
+        by_representation.key(Named())
 
 
 def test_tags_are_several() -> None:

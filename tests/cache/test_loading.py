@@ -324,6 +324,36 @@ def test_who_waits_in_vain_for_a_lease_makes_the_value() -> None:
     assert cache.get_or_set("key", lambda: 1, options=CacheOptions(lease=0.02)) == 1
 
 
+def test_what_another_process_stored_before_the_lease_was_ours_is_taken() -> None:
+    class Late(InMemoryCache):
+        def _acquire(self, name: str, token: str, ttl: float) -> int | None:
+            self.set("key", "theirs", 60)
+            return super()._acquire(name, token, ttl)
+
+    cache = Late()
+    assert cache.get_or_set("key", lambda: "ours", options=CacheOptions(lease=30)) == "theirs"
+    assert InMemoryCache._acquire(cache, "lease:key", "another process", 60) is not None, "it was given back"
+
+
+def test_a_stale_value_does_not_stand_for_the_one_that_a_lease_is_for() -> None:
+    clock = Clock()
+    cache = InMemoryCache(clock=clock, options=CacheOptions(ttl=1, stale=10, lease=30))
+    cache.set("key", "old")
+    clock.advance(2)
+    assert cache.get_or_set("key", lambda: "new") == "new"
+    assert cache.refresh("key", lambda: "newer") == "newer"
+    assert cache.get("key") == "newer"
+
+
+def test_who_does_not_want_a_stale_value_gets_none() -> None:
+    clock = Clock()
+    cache = InMemoryCache(clock=clock, options=CacheOptions(ttl=1, stale=10))
+    cache.set("key", "old")
+    clock.advance(2)
+    with pytest.raises(ZeroDivisionError):
+        cache.get_or_set("key", lambda: 1 // 0, options=CacheOptions(ttl=1, eager=0.5))
+
+
 def test_the_background_ends_threads_that_have_nothing_to_do() -> None:
     background = Background("test", idle=0.01)
     ran = Event()

@@ -13,8 +13,10 @@ from typing import Any, get_args
 
 import pytest
 
-from prologue.cache import MISSING, CacheBackend, CacheOptions, InMemoryCache
+from prologue.cache import MISSING, NEVER, CacheBackend, CacheOptions, InMemoryCache
 from prologue.cache.memory import Policy
+from prologue.cache.pending import PendingWrite
+from prologue.cache.tiny_lfu import TinyLFU
 from prologue.errors import CacheOptionError, CacheValueError
 from tests.cache.clock import Clock
 from tests.cache.contract.suite import CacheContract
@@ -87,6 +89,34 @@ def test_the_weight_is_never_more_than_allowed(policy: Policy) -> None:
         assert weight == sum(len(value) for value in cache.get_many(f"key {n}" for n in range(200)).values())
 
 
+@every_policy
+def test_both_bounds_are_kept_together(policy: Policy) -> None:
+    cache = InMemoryCache(240, max_weight=1000, getsizeof=lambda value: value, policy=policy)
+    draw = random.Random(4)
+    for number in range(3000):
+        cache.set(f"key {number}", draw.choice([1, 1, 1, 1, 20]) if number % 500 > 250 else 1)
+        assert len(cache) <= 240
+        assert cache._weight <= 1000
+
+
+def test_what_is_over_makes_room_by_weight_before_what_is_not() -> None:
+    clock = Clock()
+    cache = InMemoryCache(None, max_weight=50, getsizeof=len, clock=clock)
+    cache.set("lives", "x" * 10)
+    cache.set_many({f"key {number}": "x" for number in range(40)}, ttl=1)
+    clock.advance(2)
+    cache.set("new", "x" * 40)
+    assert cache.get_many(["lives", "new"]) == {"lives": "x" * 10, "new": "x" * 40}
+    assert cache.stats().evictions == 0
+
+
+def test_what_weighs_nothing_is_all_kept() -> None:
+    cache = InMemoryCache(None, max_weight=1, getsizeof=lambda value: 0)
+    cache.set_many({f"key {number}": number for number in range(200)})
+    assert len(cache) == 200
+    assert cache.stats().weight == 0
+
+
 def test_a_value_heavier_than_all_is_not_kept_nor_is_the_one_before() -> None:
     cache = InMemoryCache(None, max_weight=10, getsizeof=len)
     cache.set("other", "x")
@@ -120,6 +150,55 @@ def test_a_cache_that_makes_no_sense_is_refused(arguments: dict[str, Any], messa
         InMemoryCache(**arguments)
 
 
+def test_a_value_that_leaves_while_it_is_read_is_a_miss() -> None:
+    leaving: list[str] = []
+
+    def clock() -> float:
+        while leaving:
+            cache.delete(leaving.pop())
+        return 1000.0
+
+    cache = InMemoryCache(clock=clock)
+    cache.set("key", 1)
+    leaving.append("key")
+    assert cache.get("key", "default") == "default"
+    assert cache.stats().misses == 1
+
+
+def test_a_value_that_takes_the_place_of_another_is_no_hit() -> None:
+    cache = InMemoryCache(2)
+    for number in range(3):
+        cache.set("key", number)
+    cache.get("key")
+    assert cache.stats().hits == 1
+    cache.set_many({"a": 1, "b": 2, "c": 3})
+    assert cache.stats().hits == 1
+
+
+def test_whether_a_write_is_overtaken_is_asked_under_the_lock() -> None:
+    cache = InMemoryCache()
+
+    class Overtaken(PendingWrite):
+        @property
+        def overtaken(self) -> bool:
+            return cache._lock.locked()
+
+        @overtaken.setter
+        def overtaken(self, value: bool) -> None: ...
+
+    assert not cache._write_pending(Overtaken("key"), cache.entry(1))
+    assert cache.get("key") is None
+
+
+def test_options_that_need_more_than_a_ttl_are_kept_to_by_set() -> None:
+    clock = Clock()
+    cache = InMemoryCache(clock=clock, options=CacheOptions(ttl=1, stale=10))
+    cache.set("key", 1)
+    clock.advance(2)
+    assert cache.get("key") is None
+    assert cache.get_entry("key") is not None
+
+
 # -- policies --
 
 
@@ -148,6 +227,18 @@ def test_lru_is_exact_however_many_hits_there_are() -> None:
                 del order[next(iter(order))]
 
 
+def test_hits_alone_are_noted_by_lru_and_leave_little_behind() -> None:
+    cache = InMemoryCache(3, policy="lru")
+    cache.set_many({"a": 1, "b": 2, "c": 3})
+    for _ in range(1000):
+        cache.get("a")
+        buffer = cache._buffer
+        assert buffer is not None
+        assert len(buffer) < 100
+    cache.set_many({"d": 4, "e": 5})
+    assert cache.get_many("abcde") == {"a": 1, "d": 4, "e": 5}
+
+
 @pytest.mark.parametrize("policy", ["w-tinylfu", "s3-fifo"])
 def test_a_scan_does_not_drive_out_what_is_used_often(policy: Policy) -> None:
     cache = InMemoryCache(100, policy=policy)
@@ -162,12 +253,25 @@ def test_a_scan_does_not_drive_out_what_is_used_often(policy: Policy) -> None:
     assert len(cache.get_many(often)) >= 45
 
 
-def test_a_loop_larger_than_the_cache_is_partly_kept() -> None:
-    cache = InMemoryCache(100)
+@pytest.mark.parametrize("policy", ["w-tinylfu", "s3-fifo"])
+def test_a_loop_larger_than_the_cache_is_partly_kept(policy: Policy) -> None:
+    cache = InMemoryCache(100, policy=policy)
     for _ in range(30):
         for number in range(200):
             cache.get_or_set(f"key {number}", lambda: 1)
     assert cache.stats().hit_ratio > 0.4
+
+
+def test_s3_fifo_fills_its_main_queue_while_there_is_room_and_anew_after_clear() -> None:
+    cache = InMemoryCache(100, policy="s3-fifo")
+    for _ in range(2):
+        cache.set_many({f"key {number}": 1 for number in range(100)})
+        assert "key 1" in cache.get_many(["key 1"])
+        cache.set_many({f"later {number}": 1 for number in range(1000)})
+        left = cache.get_many(f"key {number}" for number in range(100))
+        assert 85 <= len(left) <= 91
+        assert len(cache) == 100
+        cache.clear()
 
 
 def test_when_frequency_is_no_guide_the_window_grows() -> None:
@@ -179,6 +283,17 @@ def test_when_frequency_is_no_guide_the_window_grows() -> None:
         for key in (number, *later.pop(number, ())):
             cache.get_or_set(f"key {key}", lambda: 1)
     assert cache.stats().hit_ratio > 0.25
+
+
+def test_frequencies_are_halved_when_residents_were_used_ten_times_each() -> None:
+    policy = TinyLFU(10)
+    for requests, frequency in ((99, 6), (100, 3)):
+        policy._table[5] = 3 * 8 + 6  # of an era, and a frequency
+        policy._requests = requests
+        policy._adapt()
+        assert policy._table[5] == 3 * 8 + frequency
+    assert policy._epoch == 1
+    assert policy._requests == 0
 
 
 @every_policy
@@ -391,6 +506,10 @@ def assert_is_whole(cache: InMemoryCache) -> None:
     }
     assert all(node.bucket == number for number, bucket in buckets.items() for node in bucket)
     assert all(buckets.values())
+    for node in cache._nodes.values():
+        over = cache._over_at(node)
+        assert bool(node.bucket) == (over < NEVER)
+        assert node.bucket <= over * 16 + 1, "it is looked for in time"
 
 
 def test_a_value_set_in_one_thread_is_never_older_in_another() -> None:

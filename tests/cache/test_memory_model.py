@@ -14,7 +14,7 @@ from tests.cache.clock import Clock
 from tests.cache.contract.model import CacheMachine
 from tests.cache.test_memory import assert_is_whole
 
-SETTINGS = settings(max_examples=15, stateful_step_count=40, deadline=None)
+SETTINGS = settings(max_examples=20, stateful_step_count=40, deadline=None, derandomize=True)
 
 
 class MemoryMachine(CacheMachine):

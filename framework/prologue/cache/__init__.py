@@ -13,6 +13,7 @@
 * **Fork.** In the child a cache has what is in memory, connections of its own and no thread of the parent's.
 """
 
+from prologue.cache.application import init_cache
 from prologue.cache.base import CacheBackend
 from prologue.cache.codec import Codec
 from prologue.cache.context import FactoryContext
@@ -43,4 +44,5 @@ __all__ = [
     "MultiLevelCache",
     "RedisCache",
     "cached",
+    "init_cache",
 ]

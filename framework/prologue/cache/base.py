@@ -7,8 +7,9 @@ once: options, tags, single flight, fail-safe, what an outage means. A primitive
 * takes the caller's keys, str of any content and length, and encodes them itself (``keys.KeyEncoder``);
 * works with whole entries: the value, moments of ``self.clock`` and the generations of tags. A store that
   outlives the process keeps durations. What it reads must have the *remaining* time: levels fill each other;
-* keeps an entry until its ``stale_until`` and returns it until then: whether it is fresh, and whether its
-  tags are current, is judged above;
+* keeps an entry until its ``stale_until`` and returns it until then: whether it is usable, that is: fresh and
+  its tags current, is judged above. Only who changes an entry in one step (``_add``, ``_increment``,
+  ``_touch``) judges that in it;
 * raises ``CacheUnavailableError``, with the driver's error as its cause, when the store does not answer, and
   ``CacheValueError`` for a value that cannot be stored. What cannot be decoded is not there, and is counted;
 * does its many-operations in one round trip where the store can; the defaults go one by one.
@@ -147,7 +148,7 @@ class CacheBackend(ABC):
 
     @abstractmethod
     def _add(self, key: str, entry: Entry) -> bool:
-        """Store an entry if the key has no fresh one, in one step; return whether it was stored."""
+        """Store an entry if the key has no usable one, in one step; return whether it was stored."""
 
     @abstractmethod
     def _remove(self, key: str) -> bool:
@@ -161,7 +162,7 @@ class CacheBackend(ABC):
     def _increment(self, key: str, delta: int, initial: Entry) -> int:
         """Add to an integer in one step and return the sum.
 
-        Without a fresh entry, add to the value of ``initial``, and store the sum with its moments.
+        Without a usable entry, add to the value of ``initial``, and store the sum with its moments.
 
         Raises:
             CacheValueError: what is there is not an integer.
@@ -169,7 +170,7 @@ class CacheBackend(ABC):
 
     @abstractmethod
     def _touch(self, key: str, fresh_until: float, stale_until: float) -> bool:
-        """Give a fresh entry other moments; return whether there was one."""
+        """Give a usable entry other moments; return whether there was one."""
 
     @abstractmethod
     def _clear(self) -> None:
@@ -335,23 +336,16 @@ class CacheBackend(ABC):
         self._check_open()
         self._check_key(key)
         self.pending.overtake(key)
-        entry = self.entry(value, ttl, self.tag_generations(tags))
-        if self._add(key, entry):
-            return True
-        there = self._read(key)
-        if there is None or not there.tags or self._current(there.tags):
-            return False
-        self._remove(key)  # it was invalidated
-        return self._add(key, entry)
+        return self._add(key, self.entry(value, ttl, self.tag_generations(tags)))
 
     def incr(self, key: str, delta: int = 1, *, initial: int = 0, ttl: Duration | None = None) -> int:
-        """Add to an integer in one step, and return the sum; tags do not concern it.
+        """Add to an integer in one step, and return the sum; a value that is there keeps its ttl and tags.
 
         Args:
             key: a str of any content and length.
             delta: may be negative; Memcached's counters stop at zero.
             initial: what a key without a fresh value counts from.
-            ttl: of the value if this call creates it; one that is there keeps its own.
+            ttl: of the value if this call creates it.
 
         Raises:
             CacheValueError: what is there is not an integer.
@@ -371,9 +365,6 @@ class CacheBackend(ABC):
             CacheOptionError, CacheClosedError: as for :meth:`set`.
         """
         self._check_open()
-        there = self._read(key)
-        if there is None or (there.tags and not self._current(there.tags)):
-            return False
         entry = self.entry(None, ttl)
         return self._touch(key, entry.fresh_until, entry.stale_until)
 

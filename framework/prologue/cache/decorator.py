@@ -24,26 +24,26 @@ _formatter = Formatter()
 class _Template:
     """A key or a tag with the parameters of a function in it, such as ``user:{id}``.
 
-    Different arguments never give the same text, as far as ``str()`` tells them apart: in a value, the
-    characters that separate fields are escaped.
+    Different arguments never give the same text, as far as ``str()`` tells them apart, or ``repr()`` for a
+    field like ``{id!r}``: in a value, the characters that separate fields are escaped.
     """
 
     __slots__ = ("_escapes", "_fields", "_parts")
 
     def __init__(self, template: str, parameters: Mapping[str, inspect.Parameter]) -> None:
         self._parts: list[str] = [""]
-        self._fields: list[str] = []
+        self._fields: list[tuple[str, Callable[[object], str]]] = []
         for text, field, spec, conversion in _formatter.parse(template):
             self._parts[-1] += text
             if field is None:
                 continue
             name = field.split(".")[0].split("[")[0]
-            if name not in parameters or spec or conversion:
+            if name not in parameters or spec or conversion not in (None, "r"):
                 raise CacheOptionError(
-                    f"{{{field}}} in {template!r} must be a parameter, or a part of one, without a format: "
-                    f"there are {', '.join(parameters) or 'none'}"
+                    f"{{{field}}} in {template!r} must be a parameter, or a part of one, without a format "
+                    f"other than !r: there are {', '.join(parameters) or 'none'}"
                 )
-            self._fields.append(field)
+            self._fields.append((field, repr if conversion else str))
             self._parts.append("")
         between = self._parts[1:-1]
         if not all(between):
@@ -55,14 +55,14 @@ class _Template:
     def fill(self, arguments: Mapping[str, Any]) -> str:
         """Return the text for the arguments of a call, by name."""
         text = self._parts[0]
-        for field, part in zip(self._fields, self._parts[1:], strict=True):
+        for (field, to_text), part in zip(self._fields, self._parts[1:], strict=True):
             value, _ = _formatter.get_field(field, (), arguments)
             kind: Any = type(value)
-            if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
+            if kind.__repr__ is object.__repr__ and (to_text is repr or kind.__str__ is object.__str__):
                 raise TypeError(
                     f"{field}={value!r} tells nothing in a key: use an attribute, such as {{{field}.id}}"
                 )
-            text += str(value).translate(self._escapes) + part
+            text += to_text(value).translate(self._escapes) + part
         return text
 
 
@@ -184,7 +184,8 @@ def cached(
     Args:
         cache: any cache.
         key: the key, with parameters of the function in braces: ``"user:{id}"``, ``"{self.region}:{id}"``.
-            The values must have a text that tells them apart; 1 and "1" are the same key.
+            The values must have a text that tells them apart: 1 and "1" are the same key, unless the key says
+            ``{id!r}``.
         ttl: how long a value is fresh; ``None``: as the options say.
         tags: what can invalidate the values, with parameters in braces like the key.
         options: in place of the defaults of the cache.

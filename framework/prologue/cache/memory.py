@@ -263,9 +263,10 @@ class InMemoryCache(CacheBackend):
 
     def set(self, key: str, value: Any, ttl: Duration | None = None, *, tags: Iterable[str] = ()) -> None:
         life: Any = self._life if ttl is None else ttl
-        simple = type(life) in _NUMBERS and 0 <= life < NEVER and type(key) is str
-        if tags or not simple or not self._lean:
+        if tags or not self._lean or type(key) is not str:
             return super().set(key, value, ttl, tags=tags)
+        if type(life) not in _NUMBERS or not 0 <= life < NEVER:
+            return super().set(key, value, ttl)
         # PERF: from here on this is what the base and _put() do together, for a value with nothing but a ttl.
         if self.pending.writes:
             self.pending.overtake(key)
@@ -277,7 +278,7 @@ class InMemoryCache(CacheBackend):
                 self._sweep(now)
             node = nodes.get(key)
             if node is None:
-                if len(nodes) >= self._most_entries or len(new) >= self._batch:
+                if len(new) >= self._batch:  # without weights there is room for a whole batch
                     self._make_room()
                 node = nodes[key] = Node(key, value, until)
                 new.append(node)
@@ -322,7 +323,8 @@ class InMemoryCache(CacheBackend):
         now = self.clock()
         if node is None or self._is_over(node, now):
             return False
-        return node.entry is None or now < node.entry.fresh_until
+        entry = node.entry
+        return entry is None or (now < entry.fresh_until and (not entry.tags or self._current(entry.tags)))
 
     def _store(self, key: str, entry: Entry, unless: Callable[[str], bool] | None = None) -> bool:
         """Store an entry unless something holds, asked under the lock; return whether it did not."""
@@ -451,10 +453,10 @@ class InMemoryCache(CacheBackend):
 
     def _tell(self) -> None:
         assert self._on_removal is not None
-        while self._removed:
+        while True:
             try:
                 key, value, cause = self._removed.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:
                 return
             try:
                 self._on_removal(key, value, cause)

@@ -21,9 +21,12 @@ class S3FIFO:
     Who was not used often before it has gone through the small queue leaves, and is remembered for as long as
     the main queue is large; if it comes back meanwhile it goes straight to the main queue. There, each use
     since the last time saves from leaving once, up to three times.
+
+    Until room is needed for the first time, what the small queue has no place for goes to the main queue, as
+    in the authors' own program: so a part of a loop that is larger than the cache stays.
     """
 
-    __slots__ = ("_capacity", "_left", "_main", "_removed", "_small")
+    __slots__ = ("_capacity", "_filling", "_left", "_main", "_removed", "_small")
 
     buffer: Final = None
 
@@ -34,6 +37,7 @@ class S3FIFO:
         self._main: deque[Node] = deque()
         self._left: OrderedDict[int, None] = OrderedDict()
         self._removed = 0
+        self._filling = True
         self.resize(capacity)
 
     def resize(self, capacity: int) -> None:
@@ -50,8 +54,13 @@ class S3FIFO:
                 del left[digest]
                 node.frequency = 0
                 main.append(node)
+            elif self._filling and len(small) >= self._capacity * _SMALL:
+                node.frequency = 0
+                main.append(node)
             else:
                 small.append(node)
+        if count:
+            self._filling = False
         victims: list[Node] = []
         patience = _LARGEST * (len(main) + len(small))
         while len(victims) < count and (small or main):
@@ -98,3 +107,4 @@ class S3FIFO:
         self._main.clear()
         self._left.clear()
         self._removed = 0
+        self._filling = True

@@ -16,7 +16,7 @@ entries come and go:
   are compared directly: how many of the keys that were turned away lately are asked for again, for each place
   that a larger window would have given them; and how many hits a place among the others brings. The first is
   the gain of the window's next place, the second is more than the loss, since the others' least useful places
-  are what would be given up; so the gain is compared with a fifth of it.
+  are what would be given up; so the gain is compared with a quarter of it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LARGEST_WINDOW = 0.8
 _WINDOW_STEP = 0.0625
 _PROTECTED = 0.8
 _REMEMBERED = 0.2  # keys turned away that are remembered, as a part of the capacity
-_LOSS = 0.2
+_LOSS = 0.25
 _FEW = 64
 
 

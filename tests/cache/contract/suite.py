@@ -253,6 +253,15 @@ class CacheContract(ABC):
         assert cache.add("key", 2, tags=("x",))
         assert cache.get("key") == 2
 
+    def test_a_counter_that_was_invalidated_starts_anew(self, cache: CacheBackend) -> None:
+        cache.set("key", 1, tags=("x",))
+        assert cache.incr("key") == 2
+        cache.invalidate_tags("x")
+        assert cache.incr("key", initial=100) == 101
+        cache.set("text", "text", tags=("x",))
+        cache.invalidate_tags("x")
+        assert cache.incr("text", 5) == 5
+
     def test_tags_are_several(self, cache: CacheBackend) -> None:
         with pytest.raises(TypeError, match="tags are several"):
             cache.set("key", 1, tags="users")
@@ -564,6 +573,20 @@ class CacheContract(ABC):
         with pytest.raises(CacheLockError, match="'key'"):
             lock.release()
         other.release()
+
+    def test_who_has_lost_a_lock_is_told_at_the_end_unless_an_error_says_more(
+        self, cache: CacheBackend
+    ) -> None:
+        for fails in (False, True):
+            with pytest.raises(ZeroDivisionError if fails else CacheLockError):  # noqa: PT012
+                with cache.lock("key") as lock:
+                    lock.release()
+                    if fails:
+                        1 // 0  # noqa: B018
+
+    def test_a_lock_needs_an_end(self, cache: CacheBackend) -> None:
+        with pytest.raises(CacheOptionError, match="more than 0"):
+            cache.lock("key", ttl=0)
 
     def test_threads_take_turns_with_a_lock(self, cache: CacheBackend) -> None:
         inside: list[int] = []
