@@ -26,6 +26,7 @@ from prologue.http_cache.flights import Flight, Flights, Verdict
 from prologue.http_cache.invalidation import SAFE_METHODS, keys_to_invalidate, tags_to_invalidate
 from prologue.http_cache.key import Target, target_of
 from prologue.http_cache.merge import merge_headers, to_update
+from prologue.http_cache.plain import REFRESH, is_plain, plain_hit
 from prologue.http_cache.profile import Profile
 from prologue.http_cache.replies import FindBody, refusal, reply, writes_date
 from prologue.http_cache.storable import make_stored, why_not_storable
@@ -38,12 +39,9 @@ if TYPE_CHECKING:
 
     from prologue.cache import CacheBackend
 
-__all__ = ["REFRESH", "Engine"]
+__all__ = ["Engine"]
 
 logger = logging.getLogger("prologue.http_cache")
-
-#: In the environ of a refresh: the engine that wants it.
-REFRESH = "prologue.http_cache.refresh"
 
 _CREDENTIALS = frozenset(("HTTP_AUTHORIZATION", "HTTP_COOKIE"))
 _CONDITIONS = {"HTTP_IF_NONE_MATCH": None, "HTTP_IF_MODIFIED_SINCE": None}
@@ -68,6 +66,7 @@ class Engine:
 
     __slots__ = (
         "_detail",
+        "_hit",
         "_name",
         "_wait",
         "clock",
@@ -97,6 +96,7 @@ class Engine:
         self.refresher = Refresher()
         self._wait = coalesce_timeout
         self._name = name
+        self._hit = f"{name}; hit; ttl="
         self._detail = detail
 
     def answer_timed(self, environ: dict[str, Any], ask: Ask, application: WSGIApplication) -> Answer:
@@ -121,12 +121,19 @@ class Engine:
             Exception: what the application raises.
         """
         profile = self.profile
-        reason = why_bypass(environ, profile)
+        # PERF: most requests ask for nothing special, which one look shows; their hits take two thirds of
+        # the time of the others.
+        plain = is_plain(environ)
+        reason = "" if plain else why_bypass(environ, profile)
         if reason:
             return self._pass(environ, ask, reason)
-        target = target_of(environ, profile.careful)
+        target = target_of(environ, profile.careful and not plain)
         variants = self.store.find(target.key)
         now = self.clock()
+        if plain and not self._detail:
+            answer = plain_hit(environ, target, variants, now, self._hit, self.store.body)
+            if answer is not None:
+                return answer
         decision = decide(environ, variants, target.spelling, now, profile)
         refreshing: object = environ.get(REFRESH)
         if refreshing is not None:
@@ -153,7 +160,7 @@ class Engine:
             return refusal(f"{self._name}; fwd=request; fwd-status=504")
         stored, age = decision.stored, decision.age
         assert stored is not None
-        said = f"{self._name}; hit; ttl={int(stored.lifetime - age)}"
+        said = f"{self._hit}{int(stored.lifetime - age)}"
         if self._detail:
             said += f"; key={_quoted(target.key)}"
         answer = reply(environ, stored, age, said, self.store.body)
