@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from prologue.errors import CacheUnavailableError
 from prologue.http_cache.asking import Answer, Ask, Tee, close
@@ -28,6 +30,7 @@ from prologue.http_cache.key import Target, target_of
 from prologue.http_cache.merge import merge_headers, to_update
 from prologue.http_cache.plain import REFRESH, is_plain, plain_hit
 from prologue.http_cache.profile import Profile
+from prologue.http_cache.queries import FIELD, Queries, query_tag
 from prologue.http_cache.replies import FindBody, refusal, reply, writes_date
 from prologue.http_cache.storable import make_stored, why_not_storable
 from prologue.http_cache.store import ResponseStore
@@ -57,6 +60,7 @@ class Engine:
         max_body_size: bytes of the largest body that is stored.
         coalesce_timeout: seconds that a request waits for another's response.
         name: of this cache in ``Cache-Status``, a token.
+        no_vary_search: whether responses say by ``No-Vary-Search`` which query parameters make no difference.
         detail: whether ``Cache-Status`` has the key and says why a response was not stored.
         clock: the wall clock.
 
@@ -73,6 +77,7 @@ class Engine:
         "flights",
         "max_body_size",
         "profile",
+        "queries",
         "refresher",
         "store",
     )
@@ -84,6 +89,7 @@ class Engine:
         *,
         max_body_size: int = 1_048_576,
         coalesce_timeout: float = 5.0,
+        no_vary_search: bool = False,
         name: str = "prologue",
         detail: bool = False,
         clock: Callable[[], float] = time.time,
@@ -92,6 +98,7 @@ class Engine:
         self.max_body_size = max_body_size
         self.clock = clock
         self.store = ResponseStore(cache, clock)
+        self.queries = Queries(cache) if no_vary_search else None
         self.flights = Flights()
         self.refresher = Refresher()
         self._wait = coalesce_timeout
@@ -128,7 +135,7 @@ class Engine:
         if reason:
             return self._pass(environ, ask, reason)
         target = target_of(environ, profile.careful and not plain)
-        variants = self.store.find(target.key)
+        target, variants = self.find(environ, target)
         now = self.clock()
         if plain and not self._detail:
             answer = plain_hit(environ, target, variants, now, self._hit, self.store.body)
@@ -150,7 +157,26 @@ class Engine:
         """Wait for refreshes, so many seconds at the most, and start none any more."""
         self.refresher.close(timeout)
 
+    def invalidate(self, keys: Iterable[str] = (), tags: Iterable[str] = ()) -> None:
+        """Remove the responses of URLs, and those with tags; see :meth:`ResponseStore.invalidate`."""
+        keys = list(keys)
+        alike = map(query_tag, keys) if self.queries is not None else ()
+        self.store.invalidate(keys, dict.fromkeys((*tags, *alike)))
+
     # -- from the store -----------------------------------------------------------------------------------
+
+    def find(self, environ: Mapping[str, Any], target: Target) -> tuple[Target, Variants]:
+        """Return what is stored for a request, and the target that it is, or would be, stored under."""
+        alike = None if self.queries is None else self.queries.find(environ, self.profile.careful)
+        if alike is None:
+            return target, self.store.find(target.key)
+        variants = self.store.find(alike.key)
+        if variants.choose(alike.spelling, environ) is None:
+            exact = target_of(environ, self.profile.careful)
+            others = self.store.find(exact.key)
+            if others.choose(exact.spelling, environ) is not None:
+                return exact, others
+        return alike, variants
 
     def _reply(
         self, environ: dict[str, Any], target: Target, decision: Decision, application: WSGIApplication
@@ -194,7 +220,7 @@ class Engine:
             keys = keys_to_invalidate(environ, status, fields)
             if keys:
                 try:
-                    self.store.invalidate(keys, tags_to_invalidate(environ, status, fields))
+                    self.invalidate(keys, tags_to_invalidate(environ, status, fields))
                 except CacheUnavailableError as error:
                     logger.warning("%s could not be invalidated: %s", keys, error)
         return self._passed(environ, answer, f"{self._name}; fwd={reason}")
@@ -229,7 +255,7 @@ class Engine:
             if verdict is not Verdict.LOOK:
                 alone = True
                 break
-            variants = self.store.find(target.key)
+            target, variants = self.find(environ, target)
             decision = decide(environ, variants, target.spelling, self.clock(), self.profile)
             if decision.action is not Action.FETCH:
                 answer = self._reply(environ, target, decision, application)
@@ -239,7 +265,7 @@ class Engine:
             return self._fetch(environ, ask, target, variants, decision, None)
         try:
             # Somebody may have stored it between the look and the flight.
-            again = self.store.find(target.key)
+            target, again = self.find(environ, target)
             if again.responses != variants.responses:
                 decision = decide(environ, again, target.spelling, self.clock(), self.profile)
                 if decision.action is not Action.FETCH:
@@ -338,7 +364,11 @@ class Engine:
             headers = merge_headers(stored, answer.headers)
             merged = fields_of(headers)
             made = None
-            if not why_not_storable(environ, stored.status, merged, received, self.profile, answer.personal):
+            # What states another rule now would be found by the old one.
+            moved = self.queries is not None and merged.get(FIELD) != fields_of(stored.headers).get(FIELD)
+            if not moved and not why_not_storable(
+                environ, stored.status, merged, received, self.profile, answer.personal
+            ):
                 made = make_stored(
                     environ,
                     stored.spelling,
@@ -350,7 +380,7 @@ class Engine:
                     self.profile,
                 )
             if made is not None:
-                replaced[stored] = _with_body(made, stored)
+                replaced[stored] = _with_body(made, stored, self._tags(made, target))
             else:
                 self.store.remove(target.key, stored)
         if replaced:
@@ -394,6 +424,9 @@ class Engine:
             if self._detail:
                 said += f"; detail={_quoted(reason)}"
             return self._passed(environ, answer, said)
+        if self.queries is not None:
+            target = self.queries.learn(environ, self.profile.careful, fields)
+            stored = replace(stored, spelling=target.spelling, tags=self._tags(stored, target))
         self.flights.mark(_crowd(target, environ), cacheable=True)
         finish = partial(self._finish, environ, target, stored, requested, flight)
         body = answer.body
@@ -432,6 +465,9 @@ class Engine:
         finally:
             self._land(flight, Verdict.LOOK)
 
+    def _tags(self, stored: Stored, target: Target) -> tuple[str, ...]:
+        return stored.tags if self.queries is None else (*stored.tags, query_tag(target.key))
+
     def _compare_head(self, target: Target, stored: Stored, fields: Mapping[str, list[str]]) -> None:
         """Drop a stored response that a HEAD shows to be outdated (section 4.3.5)."""
         length = _length(fields)
@@ -459,10 +495,8 @@ def _crowd(target: Target, environ: Mapping[str, Any]) -> tuple[str, bool]:
     return target.key, not environ.keys().isdisjoint(_CREDENTIALS)
 
 
-def _with_body(made: Stored, stored: Stored) -> Stored:
-    from msgspec.structs import replace
-
-    return replace(made, body=stored.body, length=stored.length, selecting=stored.selecting)
+def _with_body(made: Stored, stored: Stored, tags: tuple[str, ...]) -> Stored:
+    return replace(made, body=stored.body, length=stored.length, selecting=stored.selecting, tags=tags)
 
 
 def _length(fields: Mapping[str, list[str]]) -> int | None:

@@ -48,9 +48,9 @@ def explain(engine: Engine, environ: dict[str, Any], application: WSGIApplicatio
         yield f"bypassed   {reason}: the cache neither answers nor stores"
         return
     target = target_of(environ, profile.careful)
+    target, variants = engine.find(environ, target)
     yield f"key        {target.key}"
     yield f"spelling   {target.spelling}"
-    variants = engine.store.find(target.key)
     now = engine.clock()
     if not variants.responses:
         yield "stored     nothing"
