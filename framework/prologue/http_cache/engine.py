@@ -14,7 +14,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -28,9 +27,10 @@ from prologue.http_cache.flights import Flight, Flights, Verdict
 from prologue.http_cache.invalidation import SAFE_METHODS, keys_to_invalidate, tags_to_invalidate
 from prologue.http_cache.key import Target, target_of
 from prologue.http_cache.merge import merge_headers, to_update
-from prologue.http_cache.plain import REFRESH, is_plain, plain_hit
+from prologue.http_cache.plain import is_plain, plain_hit
 from prologue.http_cache.profile import Profile
 from prologue.http_cache.queries import FIELD, Queries, query_tag
+from prologue.http_cache.refreshing import CONDITIONS, REFRESH, WHOLE, refreshing, run
 from prologue.http_cache.replies import FindBody, refusal, reply, writes_date
 from prologue.http_cache.storable import make_stored, why_not_storable
 from prologue.http_cache.store import ResponseStore
@@ -47,8 +47,6 @@ __all__ = ["Engine"]
 logger = logging.getLogger("prologue.http_cache")
 
 _CREDENTIALS = frozenset(("HTTP_AUTHORIZATION", "HTTP_COOKIE"))
-_CONDITIONS = {"HTTP_IF_NONE_MATCH": None, "HTTP_IF_MODIFIED_SINCE": None}
-_WHOLE = {**_CONDITIONS, "HTTP_RANGE": None, "HTTP_IF_RANGE": None}
 
 
 class Engine:
@@ -193,7 +191,7 @@ class Engine:
         if answer is not None and decision.action is Action.REFRESH:
             # The request may be over before the refresh begins: it gets an environ of its own.
             self.refresher.start(
-                (target, stored.selecting), partial(_run, application, _refreshing(environ, self))
+                (target, stored.selecting), partial(run, application, refreshing(environ, self))
             )
         return answer
 
@@ -339,8 +337,8 @@ class Engine:
             return {}
         if stored is None:
             alone = decision.reason == "request" or self.flights.is_uncacheable(_crowd(target, environ))
-            return {} if alone or _CONDITIONS.keys().isdisjoint(environ) else _CONDITIONS
-        changes: dict[str, str | None] = dict(_WHOLE)
+            return {} if alone or CONDITIONS.keys().isdisjoint(environ) else CONDITIONS
+        changes: dict[str, str | None] = dict(WHOLE)
         if stored.etag:
             changes["HTTP_IF_NONE_MATCH"] = stored.etag
         if stored.last_modified:
@@ -425,7 +423,7 @@ class Engine:
                 said += f"; detail={_quoted(reason)}"
             return self._passed(environ, answer, said)
         if self.queries is not None:
-            target = self.queries.learn(environ, self.profile.careful, fields)
+            target = self.queries.target(environ, self.profile.careful, fields)
             stored = replace(stored, spelling=target.spelling, tags=self._tags(stored, target))
         self.flights.mark(_crowd(target, environ), cacheable=True)
         finish = partial(self._finish, environ, target, stored, requested, flight)
@@ -437,7 +435,7 @@ class Engine:
             tee = None
         else:
             body = tee = Tee(body, self.max_body_size, length, finish)
-        if status == 200 and not _WHOLE.keys().isdisjoint(environ):
+        if status == 200 and not WHOLE.keys().isdisjoint(environ):
             # The client's own conditions are answered from what was stored just now.
             if tee is not None:
                 body = tee.drain()
@@ -460,6 +458,8 @@ class Engine:
         try:
             if body is not None:
                 self.store.put(target, environ, stored, body, requested)
+                if self.queries is not None:
+                    self.queries.remember(target, fields_of(stored.headers))
         except Exception:
             logger.exception("a response could not be stored")
         finally:
@@ -509,26 +509,3 @@ def _quoted(text: str) -> str:
     printable = "".join(character if " " <= character <= "~" else "?" for character in text)
     escaped = printable.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _refreshing(environ: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
-    """Return an environ that asks for the same again, whole and without conditions."""
-    wanted = {
-        name: value
-        for name, value in environ.items()
-        if isinstance(value, str) and name not in _WHOLE and name not in ("HTTP_CACHE_CONTROL", "HTTP_PRAGMA")
-    }
-    for name in ("wsgi.version", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once", "wsgi.errors"):
-        if name in environ:
-            wanted[name] = environ[name]
-    return wanted | {"REQUEST_METHOD": "GET", "wsgi.input": BytesIO(), REFRESH: engine}
-
-
-def _run(application: WSGIApplication, environ: dict[str, Any]) -> None:
-    """Send a request to an application, and throw its answer away."""
-    body = application(environ, lambda status, headers, exc_info=None: lambda data: None)
-    try:
-        for _ in body:
-            pass
-    finally:
-        close(body)

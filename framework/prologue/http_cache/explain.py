@@ -10,7 +10,7 @@ from prologue.http_cache.decide import Action, Decision, decide, why_bypass
 from prologue.http_cache.engine import Engine
 from prologue.http_cache.fields import fields_of
 from prologue.http_cache.key import target_of
-from prologue.http_cache.plain import REFRESH
+from prologue.http_cache.refreshing import REFRESH
 from prologue.http_cache.storable import make_stored, why_not_storable
 from prologue.http_cache.stored import Stored
 from prologue.http_cache.structured import directives_of

@@ -11,13 +11,11 @@ from typing import Any
 from prologue.http_cache.asking import Answer
 from prologue.http_cache.decide import SPECIAL
 from prologue.http_cache.key import FORWARDED, Target
+from prologue.http_cache.refreshing import REFRESH
 from prologue.http_cache.replies import CONDITIONAL, FindBody, writes_date
 from prologue.http_cache.stored import Variants
 
-__all__ = ["REFRESH", "is_plain", "plain_hit"]
-
-#: In the environ of a refresh: the engine that wants it.
-REFRESH = "prologue.http_cache.refresh"
+__all__ = ["is_plain", "plain_hit"]
 
 _SPECIAL = SPECIAL | FORWARDED | CONDITIONAL | {REFRESH}
 

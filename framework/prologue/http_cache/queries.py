@@ -29,6 +29,8 @@ RULE_LIFE = 86_400.0
 
 FIELD = "no-vary-search"
 
+_ALIKE = "http-alike:"
+
 
 class Rule(NamedTuple):
     """Which parameters make no difference.
@@ -118,19 +120,23 @@ class Queries:
         rule = parse_rule([value]) if isinstance(value, str) else None
         return None if rule is None else _alike(environ, careful, rule)
 
-    def learn(self, environ: Mapping[str, Any], careful: bool, fields: Fields) -> Target:
-        """Return what a response is stored under, and remember the rule that it states."""
-        exact = target_of(environ, careful)
-        value = ", ".join(fields.get(FIELD, ()))
-        rule = parse_rule([value])
-        if rule is None:
-            return exact
+    def target(self, environ: Mapping[str, Any], careful: bool, fields: Fields) -> Target:
+        """Return what a response is stored under: its URL, or what the rule makes of it that it states."""
+        rule = parse_rule(fields.get(FIELD, ()))
+        return target_of(environ, careful) if rule is None else _alike(environ, careful, rule)
+
+    def remember(self, target: Target, fields: Fields) -> None:
+        """Remember the rule of a response that is stored now.
+
+        Not sooner: who knows the rule looks, and waits, for nothing else than what is stored by it.
+        """
+        if not target.key.startswith(_ALIKE):
+            return
+        value = ", ".join(fields[FIELD])
         try:
-            self._cache.set(f"http-queries:{_path(exact.key)}", value, ttl=RULE_LIFE)
+            self._cache.set(f"http-queries:{_path(target.key)}", value, ttl=RULE_LIFE)
         except PrologueError as error:
             logger.warning("the rule %r cannot be kept: %s", value, error)
-            return exact
-        return _alike(environ, careful, rule)
 
 
 def _alike(environ: Mapping[str, Any], careful: bool, rule: Rule) -> Target:
