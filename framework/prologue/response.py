@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 import msgspec
@@ -24,6 +24,7 @@ from prologue.errors import HeaderError
 __all__ = [
     "Headers",
     "Response",
+    "Whole",
     "abort",
     "content_disposition",
     "error404",
@@ -89,6 +90,13 @@ def _check_header(name: str, value: str) -> None:
         raise HeaderError(f"header {name}: value {value!r} must be a str of printable Latin-1 characters")
     if name.lower() in _HOP_BY_HOP:
         raise HeaderError(f"header {name} belongs to the server, not to the application")
+
+
+class Whole(NamedTuple):
+    """A complete answer 200 that was checked before: nothing is to be added, and nobody has looked at it."""
+
+    headers: list[tuple[str, str]]
+    body: list[bytes]
 
 
 class Headers:

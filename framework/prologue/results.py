@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from prologue.response import BINARY, HTML, JSON, Headers, Response, encode_json
+from prologue.response import BINARY, HTML, JSON, Headers, Response, Whole, encode_json
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -35,6 +35,8 @@ def to_response(result: Any, base: Response | None, environ: dict[str, Any]) -> 
     """
     if result is None:
         return Response() if base is None else base
+    if type(result) is Whole:
+        return Response.unchecked(200, *result)
     if isinstance(result, tuple):
         return _from_tuple(result, base, environ)
     if isinstance(result, Response):

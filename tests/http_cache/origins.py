@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from prologue.cache import CacheOptions, InMemoryCache
+from prologue.cache import CacheBackend, CacheOptions, InMemoryCache
 from prologue.http_cache.fields import Headers
 from prologue.http_cache.wsgi import HTTPCache
 from tests.calling import Answer, call
@@ -51,15 +51,21 @@ class Origin:
         return len(self.requests)
 
 
+def memory(clock: Clock) -> CacheBackend:
+    return InMemoryCache(clock=clock, options=CacheOptions())
+
+
 class Setting:
     """A cache around an origin."""
+
+    make_store: Callable[[Clock], CacheBackend] = staticmethod(memory)
 
     def __init__(
         self, *headers: tuple[str, str], body: bytes = b"body", status: str = "200 OK", **options: Any
     ) -> None:
         self.clock = Clock()
         self.origin = Origin(*headers, body=body, status=status)
-        self.store = InMemoryCache(clock=self.clock, options=CacheOptions())
+        self.store: Any = self.make_store(self.clock)
         self.cache = HTTPCache(self.origin, self.store, clock=self.clock, **options)
 
     def get(self, path: str = "/", method: str = "GET", **more: Any) -> Answer:

@@ -322,3 +322,50 @@ def test_directives_are_written_in_their_order() -> None:
         format_directives(public=True, max_age=60, s_maxage=None, immutable=True)
         == "public, max-age=60, immutable"
     )
+
+
+def test_a_hit_is_a_response_to_whoever_looks_at_it() -> None:
+    seen: list[tuple[int, str | None, bytes]] = []
+
+    def outer(ctx: Context) -> None:
+        ctx.next()
+        seen.append((ctx.response.status, ctx.response.content_type, ctx.response.body))
+        ctx.response.headers["X-Seen"] = "yes"
+
+    def handler(ctx: Context) -> bytes:
+        del ctx.response.headers["Content-Type"]
+        return b"tea"
+
+    app = App(middlewares=[outer, cache_middleware(InMemoryCache(), ttl=60)])
+    app.get("/", handler)
+    answers = [call(app) for _ in range(2)]
+    assert seen == [(200, "application/octet-stream", b"tea")] * 2
+    assert [answer.header("X-Seen") for answer in answers] == ["yes", "yes"]
+    assert "hit" in str(answers[1].header("Cache-Status"))
+    assert answers[1].header("Content-Length") == "3"
+
+
+def test_a_callback_runs_and_head_has_no_body_when_the_cache_answers() -> None:
+    ran: list[str] = []
+
+    def outer(ctx: Context) -> None:
+        ctx.after_response(lambda: ran.append(ctx.method))
+        ctx.next()
+
+    app = App(middlewares=[outer, cache_middleware(InMemoryCache(), ttl=60)])
+    app.get("/", lambda ctx: "tea")
+    call(app)
+    assert [call(app, method).body for method in ("GET", "HEAD")] == [b"tea", b""]
+    assert ran == ["GET", "GET", "HEAD"]
+
+
+def test_a_response_without_a_type_gets_one_before_it_is_stored() -> None:
+    app = App(middlewares=[cache_middleware(InMemoryCache(), ttl=60)])
+
+    @app.get("/")
+    def handler(ctx: Context) -> None:
+        ctx.response = Response(b"tea", content_type=None)
+
+    answers = [call(app) for _ in range(2)]
+    assert [answer.header("Content-Type") for answer in answers] == ["application/octet-stream"] * 2
+    assert "hit" in str(answers[1].header("Cache-Status"))

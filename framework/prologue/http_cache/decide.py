@@ -12,7 +12,7 @@ from prologue.http_cache.profile import Profile
 from prologue.http_cache.storable import has_cookies
 from prologue.http_cache.stored import Stored, Variants
 
-__all__ = ["Action", "Decision", "decide", "may_serve_on_error", "why_bypass"]
+__all__ = ["SPECIAL", "Action", "Decision", "decide", "may_serve_on_error", "why_bypass"]
 
 
 class Action(Enum):
@@ -45,6 +45,9 @@ _UNUSUAL = frozenset(("HTTP_AUTHORIZATION", "HTTP_CACHE_CONTROL", "HTTP_COOKIE",
 _FOR_THE_ORIGIN = frozenset(("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_TRANSFER_ENCODING"))
 _SUSPICIOUS = _FOR_THE_ORIGIN | OVERRIDES
 _NOTHING = Directives()
+
+#: The request fields that decide more than which stored response is chosen.
+SPECIAL = _UNUSUAL | _SUSPICIOUS
 
 
 def why_bypass(environ: Mapping[str, Any], profile: Profile) -> str:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from prologue.http_cache.asking import ask_wsgi, close
 from prologue.http_cache.decide import Action, Decision, decide, why_bypass
-from prologue.http_cache.engine import REFRESH, Engine
+from prologue.http_cache.engine import Engine
 from prologue.http_cache.fields import fields_of
 from prologue.http_cache.key import target_of
+from prologue.http_cache.refreshing import REFRESH
 from prologue.http_cache.storable import make_stored, why_not_storable
 from prologue.http_cache.stored import Stored
 from prologue.http_cache.structured import directives_of
@@ -47,9 +48,9 @@ def explain(engine: Engine, environ: dict[str, Any], application: WSGIApplicatio
         yield f"bypassed   {reason}: the cache neither answers nor stores"
         return
     target = target_of(environ, profile.careful)
+    target, variants = engine.find(environ, target)
     yield f"key        {target.key}"
     yield f"spelling   {target.spelling}"
-    variants = engine.store.find(target.key)
     now = engine.clock()
     if not variants.responses:
         yield "stored     nothing"

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
-__all__ = ["OVERRIDES", "Target", "key_of", "key_of_url", "origin_of", "target_of"]
+__all__ = ["FORWARDED", "OVERRIDES", "Target", "key_of", "key_of_url", "origin_of", "target_of"]
 
 #: Fields that make some frameworks take a request for another one.
 OVERRIDES = frozenset(

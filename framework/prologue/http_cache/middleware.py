@@ -55,6 +55,7 @@ def cache_middleware(
     languages: Sequence[str] = (),
     ignored_parameters: Iterable[str] = (),
     sort_query: bool = False,
+    no_vary_search: bool = False,
     server_timing: bool = False,
     purge_token: str = "",
     name: str = "prologue",
@@ -84,6 +85,7 @@ def cache_middleware(
         judged,
         max_body_size=max_body_size,
         coalesce_timeout=coalesce_timeout,
+        no_vary_search=no_vary_search,
         name=name,
         detail=detail,
         clock=clock,
@@ -106,7 +108,11 @@ def _ask(ctx: Context, changes: Mapping[str, str | None]) -> Answer:
     body: Any = response.stream
     if body is None:
         body = [response.body] if response.body else []
-    return Answer(str(response.status), response.headers.items(), body, _is_personal(ctx))
+    headers = response.headers.items()
+    if response.content_type is None:
+        # As it would be sent: a stored response lacks nothing.
+        headers.append(("Content-Type", "application/octet-stream"))
+    return Answer(str(response.status), headers, body, _is_personal(ctx))
 
 
 def _update(environ: dict[str, Any], changes: Mapping[str, str | None]) -> None:
@@ -129,9 +135,8 @@ def _is_personal(ctx: Context) -> bool:
 
 
 def _set_response(ctx: Context, answer: Answer) -> None:
-    headers, body = answer.headers, answer.body
-    if body and type(body) is list and headers[-1][0] == "Content-Length":
-        # PERF: the length is set where the response is sent; to replace this one there takes 0.7 µs, to drop
-        # it 0.1.
-        headers.pop()
-    ctx.set_checked_response(int(answer.status[:3]), headers, body)
+    status, headers, body, _ = answer
+    if status == "200 OK" and type(body) is list and headers[-1][0] == "Content-Length":
+        ctx.set_whole_response(headers, body)
+    else:
+        ctx.set_checked_response(int(status[:3]), headers, body)

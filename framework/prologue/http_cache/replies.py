@@ -12,7 +12,7 @@ from prologue.http_cache.fields import Headers
 from prologue.http_cache.ranges import multipart, parse_ranges
 from prologue.http_cache.stored import Stored
 
-__all__ = ["FindBody", "refusal", "reply", "status_line", "writes_date"]
+__all__ = ["CONDITIONAL", "FindBody", "refusal", "reply", "status_line", "writes_date"]
 
 #: Returns the body of a stored response; None when it is gone.
 FindBody = Callable[[Stored], "bytes | None"]
@@ -25,7 +25,7 @@ _EMPTY = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0")
 _IN_304 = frozenset(("cache-control", "cdn-cache-control", "content-location", "etag", "expires", "vary"))
 
 # PERF: what asks for something else than the whole response is looked for at once.
-_CONDITIONAL = frozenset(("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_RANGE"))
+CONDITIONAL = frozenset(("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_RANGE"))
 
 
 def status_line(status: int) -> str:
@@ -58,7 +58,7 @@ def reply(
         headers.append(("Date", stored.date))
     if status != 204:  # it has no content and no length (RFC 9110 section 8.6)
         headers.append(("Content-Length", f"{stored.length}"))
-    if status == 200 and not environ.keys().isdisjoint(_CONDITIONAL):
+    if status == 200 and not environ.keys().isdisjoint(CONDITIONAL):
         if not_modified(environ, stored.etag, stored.last_modified, stored.date):
             return Answer(status_line(304), _headers_of_304(headers, stored), [])
         if "HTTP_RANGE" in environ and not head:

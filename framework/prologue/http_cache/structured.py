@@ -9,7 +9,7 @@ from prologue.errors import MissingExtraError
 from prologue.http_cache.directives import Directives, from_members, parse_directives
 from prologue.http_cache.fields import Fields
 
-__all__ = ["OWN_FIELD", "TARGETED", "directives_of", "parse_groups"]
+__all__ = ["OWN_FIELD", "TARGETED", "directives_of", "parse_field", "parse_groups"]
 
 #: The targeted field of this cache alone: it is obeyed and not passed on.
 OWN_FIELD = "prologue-cache-control"
@@ -30,7 +30,7 @@ def directives_of(fields: Fields) -> tuple[Directives, bool]:
     for name in TARGETED:
         if fields.get(name) == ["no-store"]:  # what `ctx.cache.exclude()` says, which needs no parser
             return Directives(no_store=True), True
-        members = _parse(fields.get(name, ()), "dictionary")
+        members = parse_field(fields.get(name, ()), "dictionary")
         if members:
             return from_members(members), True
     return parse_directives(fields.get("cache-control", ())), False
@@ -44,11 +44,11 @@ def parse_groups(values: Iterable[str]) -> tuple[str, ...]:
     Raises:
         MissingExtraError: there is such a field, and http-sf is not installed.
     """
-    members = _parse(values, "list") or ()
+    members = parse_field(values, "list") or ()
     return tuple(dict.fromkeys(name for name, _ in members if isinstance(name, str)))
 
 
-def _parse(values: Iterable[str], kind: str) -> Any:
+def parse_field(values: Iterable[str], kind: str) -> Any:
     """Return what a field holds; None when it is not there or cannot be parsed."""
     text = ", ".join(values)
     if not text:

@@ -35,7 +35,7 @@ class Purging:
         Raises:
             CacheUnavailableError: the cache does not answer, and may keep them.
         """
-        self.engine.store.invalidate(keys=map(key_of_url, urls))
+        self.engine.invalidate(keys=map(key_of_url, urls))
 
     def purge_tags(self, *tags: str) -> None:
         """Remove the responses with one of the tags (``Surrogate-Key``), and the cache's own values with it.
@@ -43,7 +43,7 @@ class Purging:
         Raises:
             CacheUnavailableError: the cache does not answer, and may keep them.
         """
-        self.engine.store.invalidate(tags=tags)
+        self.engine.invalidate(tags=tags)
 
     def close(self, timeout: float = 5.0) -> None:
         """Start no refresh any more, and wait for those that run, so many seconds at the most."""
@@ -70,6 +70,8 @@ class HTTPCache(Purging):
         languages: languages that it offers, the best first; ``Accept-Language`` likewise.
         ignored_parameters: names of query parameters that the application does not get, such as ``utm_*``.
         sort_query: whether query parameters are sorted by their names, for the application too.
+        no_vary_search: whether responses may say by ``No-Vary-Search`` which query parameters make no
+            difference; needs the extra ``http-cache``.
         server_timing: whether ``Server-Timing`` says how long the cache took.
         purge_token: switches ``PURGE`` on for requests with ``Authorization: Bearer`` and this secret;
             default "": off, the application gets them.
@@ -100,6 +102,7 @@ class HTTPCache(Purging):
         languages: Sequence[str] = (),
         ignored_parameters: Iterable[str] = (),
         sort_query: bool = False,
+        no_vary_search: bool = False,
         server_timing: bool = False,
         purge_token: str = "",
         name: str = "prologue",
@@ -114,6 +117,7 @@ class HTTPCache(Purging):
             ),
             max_body_size=max_body_size,
             coalesce_timeout=coalesce_timeout,
+            no_vary_search=no_vary_search,
             name=name,
             detail=detail,
             clock=clock,
@@ -146,7 +150,7 @@ def answer_purge(cache: Purging, environ: dict[str, Any], token: str) -> Answer:
         if tags:
             cache.purge_tags(*tags)
         else:
-            cache.engine.store.invalidate(keys=[target_of(environ, careful=False).key])
+            cache.engine.invalidate(keys=[target_of(environ, careful=False).key])
         status, text = "200 OK", b"purged\n"
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
     return Answer(status, headers, [text])

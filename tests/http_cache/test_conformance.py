@@ -1,0 +1,101 @@
+"""RFC 9111: the rules that no other test shows on a whole cache, and the page that lists them all."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from prologue.http_cache.dates import format_date, parse_date
+from tests.http_cache.origins import Setting
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "guide" / "http_cache_conformance.rst"
+FRESH = ("Cache-Control", "max-age=60")
+
+
+def test_every_test_that_the_page_names_exists() -> None:
+    named = re.findall(r"``(test_\w+\.py)::(test_\w+)``", PAGE.read_text(encoding="utf-8"))
+    assert len(named) > 50
+    for file, function in named:
+        assert f"\ndef {function}(" in (HERE / file).read_text(encoding="utf-8"), (file, function)
+
+
+def test_every_row_of_the_page_names_a_test() -> None:
+    table = PAGE.read_text(encoding="utf-8").partition(".. list-table::")[2].partition("\nWhere")[0]
+    rows = table.split("   * - ")[2:]
+    assert len(rows) > 30
+    assert [row for row in rows if "::test_" not in row] == []
+
+
+def test_age_is_generated_in_place_of_the_one_that_was_received() -> None:
+    setting = Setting(FRESH, ("Age", "10"), ("Date", format_date(1_000_000_000)))
+    setting.get()
+    setting.clock.now += 20
+    answer = setting.get()
+    assert (answer.all("Age"), answer.header("Cache-Status")) == (["30"], "prologue; hit; ttl=30")
+
+
+def test_of_several_responses_that_suit_the_latest_answers() -> None:
+    setting = Setting(FRESH, ("Vary", "A"), body=b"by A")
+    setting.get(HTTP_A="1", HTTP_B="0")
+    setting.clock.now += 1
+    setting.origin.headers, setting.origin.body = [FRESH, ("Vary", "B")], b"by B"
+    setting.get(HTTP_A="0", HTTP_B="1")
+    assert setting.get(HTTP_A="1", HTTP_B="0").body == b"by A"
+    assert setting.get(HTTP_A="1", HTTP_B="1").body == b"by B"
+    assert setting.origin.calls == 2
+
+
+@pytest.mark.parametrize("zone", ["UTC0", "EST5EDT", "XXX-14"])
+def test_the_time_zone_of_the_machine_has_no_influence(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", zone)
+        time.tzset()
+        try:
+            assert format_date(784_111_777) == "Sun, 06 Nov 1994 08:49:37 GMT"
+            for text in (
+                "Sun, 06 Nov 1994 08:49:37 GMT",
+                "Sunday, 06-Nov-94 08:49:37 GMT",
+                "Sun Nov  6 08:49:37 1994",
+            ):
+                assert parse_date(text) == 784_111_777
+        finally:
+            changed.undo()
+            time.tzset()
+
+
+@pytest.mark.parametrize("directive", ["must-revalidate", "proxy-revalidate", "no-cache", "s-maxage=60"])
+def test_what_forbids_it_is_never_served_stale(directive: str) -> None:
+    headers = ("Cache-Control", f"max-age=60, stale-while-revalidate=600, stale-if-error=600, {directive}")
+    setting = Setting(headers, ("ETag", '"1"'), profile="rfc9111", stale_if_error=600)
+    setting.get()
+    setting.clock.now += 70
+    setting.origin.headers = []
+    setting.origin.status, setting.origin.body = "503 Service Unavailable", b"down"
+    for more in ({}, {"HTTP_CACHE_CONTROL": "max-stale=1000"}):
+        assert setting.get("/", **more).body == b"down"
+    assert setting.origin.calls == 3
+
+
+def test_what_nobody_allowed_is_never_served_stale() -> None:
+    setting = Setting(FRESH, ("ETag", '"1"'))
+    setting.get()
+    setting.clock.now += 60
+    setting.origin.status, setting.origin.body = "503 Service Unavailable", b"down"
+    assert setting.get().body == b"down"
+
+
+def test_directives_and_content_are_passed_on_as_they_are() -> None:
+    value = 'Max-Age=60, no-transform, unknown="a, b", extension'
+    setting = Setting(("Cache-Control", value), ("Content-Encoding", "gzip"), body=b"\x1f\x8b\x00")
+    answers = [setting.get() for _ in range(2)]
+    assert [answer.header("Cache-Control") for answer in answers] == [value] * 2
+    assert [(answer.body, answer.header("Content-Encoding")) for answer in answers] == [
+        (b"\x1f\x8b\x00", "gzip")
+    ] * 2
+    assert setting.origin.calls == 1
+    setting.get(HTTP_CACHE_CONTROL="no-cache, unknown=1", HTTP_COOKIE="a=b")
+    assert setting.origin.requests[1]["HTTP_CACHE_CONTROL"] == "no-cache, unknown=1"
