@@ -229,7 +229,7 @@ def test_a_host_that_does_not_exist_is_told(pools: ExitStack, engine: str) -> No
     )
     pools.callback(pool.close, timeout=0)
     with pytest.raises(PoolUnavailableError, match=r"host\.invalid") as caught:
-        pool.get_connection(timeout=1)
+        pool.get_connection(timeout=0.5)
     assert "secret" not in str(caught.value)
 
 
