@@ -27,7 +27,7 @@ def adapter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         adapter = adapter_from_url(request.getfixturevalue("postgres").url)
     else:
         port = request.getfixturevalue("mariadb").port
-        adapter = adapter_from_url(f"mariadb://app@127.0.0.1:{port}/test")
+        adapter = adapter_from_url(f"mariadb://app@127.0.0.1:{port}/test?ssl_disabled=true")
     connection = adapter.connect()
     cursor = connection.cursor()
     cursor.execute("DROP TABLE IF EXISTS notes")
