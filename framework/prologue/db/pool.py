@@ -33,6 +33,7 @@ from prologue.db.callbacks import Callback, WithCallbacks
 from prologue.db.entry import Claim, Waiter
 from prologue.db.keeper import Keeper
 from prologue.db.lease import Lease, PooledConnection, QuickLease
+from prologue.db.limits import require_at_least
 from prologue.db.psycopg_engine import PsycopgPool
 from prologue.db.state import CLOSE_TIMEOUT
 from prologue.db.stats import PoolStats
@@ -124,8 +125,7 @@ class ConnectionPool(Keeper):
             clock=clock,
             random=random,
         )
-        if not connection_timeout >= 0:
-            raise ValueError(f"connection_timeout must be at least 0 seconds, not {connection_timeout!r}")
+        require_at_least(0, connection_timeout=connection_timeout)
         adapter = connect if isinstance(connect, Adapter) else Adapter(connect)
         # PERF: only an adapter that looks at its connections is asked each time.
         self._looks = type(adapter).is_alive is not Adapter.is_alive
