@@ -73,11 +73,14 @@ def pass_gate(gate: threading.Event) -> None:
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Give way to other threads until the condition holds."""
+    """Look every half millisecond until the condition holds.
+
+    Between two looks the processor and the interpreter are left to those who bring it about.
+    """
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "the condition never came to hold"
-        os.sched_yield()
+        time.sleep(0.0005)
 
 
 def until_waiting(count: int) -> None:

@@ -16,8 +16,8 @@ import msgspec
 import pytest
 
 from prologue import App, Context, HTTPError, Limits, Response, Settings, switch
-from prologue.context import convert
 from prologue.errors import AbortError, HeaderError, LifecycleError
+from prologue.parameters import convert
 from prologue.response import HTML, TEXT
 from tests.calling import Answer, call, client, environ_for
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
-from prologue.environment import parse_value
 from prologue.errors import AbortError, HTTPError, LifecycleError, ValidationError
+from prologue.parameters import typed, typed_form
 from prologue.response import HTML, Body, HeaderItems, Response, Whole, content_disposition
 from prologue.results import to_response
 
@@ -25,16 +25,13 @@ if TYPE_CHECKING:
     from prologue.request import Request, UploadFile
     from prologue.routing import Route
 
-__all__ = ["Context", "convert", "switch"]
+__all__ = ["Context", "switch"]
 
 T = TypeVar("T")
 Link = Callable[["Context"], Any]
 
 _NO_PARAMS: Any = MappingProxyType({})
 _UNSET: Any = object()
-
-#: Characters of a number that a client sends: any 64-bit integer or float fits, and work with it stays cheap.
-_MAX_NUMBER = 25
 
 
 class Context(msgspec.Struct, eq=False):
@@ -165,7 +162,7 @@ class Context(msgspec.Struct, eq=False):
         """
         if default is _UNSET:
             return self.path_params.get(key, "")
-        return _typed(self.path_params.get(key), default)
+        return typed(self.path_params.get(key), default)
 
     @overload
     def get_query_params(self, key: str) -> str: ...
@@ -176,7 +173,7 @@ class Context(msgspec.Struct, eq=False):
 
         A list as default returns every value of the key.
         """
-        return _typed_form(self.query, key, default)
+        return typed_form(self.query, key, default)
 
     @overload
     def get_post_params(self, key: str) -> str: ...
@@ -186,7 +183,7 @@ class Context(msgspec.Struct, eq=False):
         """Return a field of a urlencoded body, converted as in :meth:`get_query_params`."""
         if self.request.mimetype != "application/x-www-form-urlencoded":
             return default
-        return _typed_form(self.form, key, default)
+        return typed_form(self.form, key, default)
 
     @overload
     def get_form_params(self, key: str) -> str: ...
@@ -194,7 +191,7 @@ class Context(msgspec.Struct, eq=False):
     def get_form_params(self, key: str, default: T) -> T: ...
     def get_form_params(self, key: str, default: Any = "") -> Any:
         """Return a field of a urlencoded or multipart body, converted as in :meth:`get_query_params`."""
-        return _typed_form(self.form, key, default)
+        return typed_form(self.form, key, default)
 
     def get_path_params_option(self, key: str) -> Any:
         """Return a path parameter, or None."""
@@ -523,8 +520,6 @@ class Context(msgspec.Struct, eq=False):
         self._after.append(function)
 
 
-_CONVERTIBLE = (str, bool, int, float)
-
 #: Beyond the last link of any chain.
 _DONE = sys.maxsize
 
@@ -532,36 +527,3 @@ _DONE = sys.maxsize
 def switch(ctx: Context) -> None:
     """Run the rest of the chain: the original's name for ``ctx.next()``."""
     ctx.next()
-
-
-def _typed(value: Any, default: Any) -> Any:
-    if value is None:
-        return default
-    if type(value) is type(default) or (type(value) is not str and type(default) not in _CONVERTIBLE):
-        return value
-    # `str`: a converter of the route may have made another type of it.
-    return convert(str(value), default)
-
-
-def _typed_form(source: MultiDict[str, str], key: str, default: Any) -> Any:
-    if isinstance(default, list):
-        return source.getlist(key) or default
-    return _typed(source.get(key), default)
-
-
-def convert(text: str, default: T) -> T | str:
-    """Return the text as the type of the default, or the default when it is not one.
-
-    Args:
-        text: what the client sent.
-        default: a bool, int, float or str decides the type, see
-            :func:`prologue.environment.parse_value`; with any other default the text is returned as it is.
-    """
-    if type(default) not in _CONVERTIBLE:
-        return text
-    if len(text) > _MAX_NUMBER:
-        return default
-    try:
-        return parse_value(text, type(default))
-    except ValueError:
-        return default

@@ -368,7 +368,10 @@ class PoolContract:
         for connection in (held, another):
             connection.close()
 
-    def test_idle_connections_above_the_minimum_go(self, make: Callable[..., Any]) -> None:
+    def test_idle_connections_above_the_minimum_go(
+        self, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("prologue.db.state.BACKGROUND_CHECK_AGE", 0.1)  # the keeper comes as often
         pool = make(min_connections=1, max_connections=3, idle_timeout=0.1, validation_interval=1000)
         self.fill(pool, 3)
         until(lambda: pool.stats().size == 1)

@@ -92,6 +92,18 @@ def test_an_error_that_ends_a_connection_closes_it(error: Exception, is_closed: 
     pool.close()
 
 
+def test_callbacks_leave_looking_and_disconnects_to_the_adapter() -> None:
+    driver, adapter, pool = make_pool(max_connections=1, reset=lambda connection: None)
+    pool.with_connection(lambda connection: None)
+    looks = adapter.looks
+    pool.with_connection(lambda connection: None)
+    assert adapter.looks == looks + 1
+    with pytest.raises(KeyError), pool.connection():
+        raise KeyError("mine")
+    until(lambda: driver.open == [])
+    pool.close()
+
+
 def test_a_commit_that_fails_so_ends_the_connection_too() -> None:
     driver, _, pool = make_pool()
     driver.commit_error = KeyError("lost")

@@ -173,18 +173,23 @@ class TestMariaDB(SQLContract):
     @pytest.fixture
     def make(self, mariadb: MariaDB) -> Iterator[Maker]:
         self.admin = pymysql.connect(
-            host="127.0.0.1", port=mariadb.port, user="app", database="test", autocommit=True
+            host="127.0.0.1",
+            port=mariadb.port,
+            user="app",
+            database="test",
+            autocommit=True,
+            ssl_disabled=True,
         )
         with self.admin, self.admin.cursor() as cursor:
             cursor.execute("CREATE TABLE IF NOT EXISTS notes (text VARCHAR(100))")
             cursor.execute("DELETE FROM notes")
-            url = f"mariadb://app@127.0.0.1:{mariadb.port}/test"
+            url = f"mariadb://app@127.0.0.1:{mariadb.port}/test?ssl_disabled=true"
             maker = Maker(partial(ConnectionPool.from_url, url))
             yield maker
             maker.close()
 
     def make_unreachable(self) -> ConnectionPool:
-        return ConnectionPool.from_url(f"mysql://app:secret@127.0.0.1:{free_port()}/shop")
+        return ConnectionPool.from_url(f"mysql://app:secret@127.0.0.1:{free_port()}/shop?ssl_disabled=yes")
 
     def kill(self, connection: Any, identity: Hashable) -> None:
         with self.admin.cursor() as cursor:

@@ -183,7 +183,19 @@ def test_a_suspended_pool_lends_nothing_until_it_is_resumed() -> None:
     assert task.result() in (1, 2)
     assert setup.pool.stats().idle == 2
     assert setup.driver.attempts == 2
+
+
+def test_after_it_was_suspended_each_connection_is_checked_before_it_is_lent() -> None:
+    setup = Setup(max_connections=3)
+    setup.idle(2)
+    held = setup.pool.get_connection()
+    setup.pool.suspend()
     assert all(connection.checks == 0 for connection in setup.driver.connections)
+    setup.driver.kill_all()  # the database is moved to another machine
+    setup.pool.resume()
+    assert setup.borrow_number() == 3
+    held.close()
+    assert setup.driver.open == [3]
 
 
 def test_a_connection_that_is_opened_meanwhile_is_not_lent_by_a_suspended_pool() -> None:
@@ -194,6 +206,7 @@ def test_a_connection_that_is_opened_meanwhile_is_not_lent_by_a_suspended_pool()
     setup.jobs.run()
     assert (setup.pool.stats().waiting, setup.pool.stats().idle) == (1, 1)
     setup.pool.resume()
+    setup.jobs.run()
     assert task.result() == 1
 
 

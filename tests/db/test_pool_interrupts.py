@@ -49,6 +49,21 @@ class Resetting(Adapter):
         connection.rollback()
 
 
+class Looking(Adapter):
+    """Looks at each connection, and finds one in two dead that is not."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver)
+        self.looks = 0
+
+    def is_alive(self, connection: Any) -> bool:
+        self.looks += 1
+        return self.looks % 2 == 0
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        return isinstance(error, KeyError)
+
+
 def settle(pool: ConnectionPool) -> None:
     """Wait until everything is idle."""
     until(lambda: (s := pool.stats()).idle == s.size)
@@ -71,7 +86,7 @@ def prove_whole(pool: ConnectionPool, driver: Driver, where: str) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("adapter", [Adapter, Resetting])
+@pytest.mark.parametrize("adapter", [Adapter, Resetting, Looking])
 def test_an_exception_anywhere_loses_no_connection(
     use: Callable[[ConnectionPool], None], adapter: type[Adapter]
 ) -> None:

@@ -185,5 +185,5 @@ class PoolMachine(RuleBasedStateMachine):
         assert all(connection.closes == 1 for connection in self.setup.driver.connections)
 
 
-PoolMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestPoolMachine = PoolMachine.TestCase

@@ -176,6 +176,42 @@ def test_a_commit_is_sent_when_there_is_something_to_commit(
     assert queries(admin, connection) == "idle COMMIT"
 
 
+@pytest.mark.parametrize("engine", ["prologue", "psycopg_pool"])
+@pytest.mark.parametrize("borrow", ["connection", "get_connection"])
+def test_a_transaction_that_failed_is_not_committed_in_silence(
+    postgres: Postgres, admin: psycopg.Connection[Any], engine: str, borrow: str
+) -> None:
+    """The server would answer COMMIT with ROLLBACK, and the borrower would take its work for done."""
+    pool: Any = ConnectionPool.from_url(postgres.url, engine=engine, max_connections=1)  # type: ignore[call-overload]
+    admin.execute("DROP TABLE IF EXISTS kept; CREATE TABLE kept (number integer)")
+
+    def spoil() -> None:
+        with getattr(pool, borrow)(30) as connection:
+            connection.execute("INSERT INTO kept VALUES (1)")
+            with pytest.raises(psycopg.errors.UndefinedTable):
+                connection.execute("SELECT * FROM missing")
+
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction, match="nothing of it can be committed"):
+        spoil()
+    with pool.connection(30) as connection:  # it is as good as new
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+    assert (pool.stats().leased, pool.stats().opened, pool.stats().checks) == (0, 1, 1)
+    pool.close()
+
+
+def test_a_commit_of_a_failed_transaction_sends_nothing(
+    adapter: PostgresAdapter, connection: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        connection.execute("SELECT * FROM missing")
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        adapter.commit(connection)
+    assert queries(admin, connection) == "idle in transaction (aborted) SELECT * FROM missing"
+    adapter.reset(connection)
+    adapter.commit(connection)
+    assert queries(admin, connection) == "idle ROLLBACK"
+
+
 def test_a_query_that_still_runs_is_cancelled_and_its_connection_closed(
     postgres: Postgres, admin: psycopg.Connection[Any]
 ) -> None:

@@ -5,48 +5,43 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-import pymysql
 import pytest
 
-from prologue.db import ConnectionPool, SharedConnection
+from prologue.db import Adapter, ConnectionPool, SharedConnection
+from prologue.db.urls import adapter_from_url
 from prologue.errors import LeaseError, PoolTimeoutError
 from tests.concurrency import in_child
 from tests.db.driver import Clock, DriverError, Setup
-from tests.servers import MariaDB, Postgres
-
-Connect = Callable[[], Any]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
-def connect(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connect]:
+def adapter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
     """How to connect to a database with the table ``notes``."""
-    directory = tmp_path_factory.mktemp(request.param)
-    with ExitStack() as servers:
-        if request.param == "sqlite":
-            path = directory / "notes.db"
-            connect: Connect = lambda: sqlite3.connect(path, check_same_thread=False)  # noqa: E731
-        elif request.param == "postgresql":
-            postgres = servers.enter_context(Postgres(directory))
-            connect = lambda: psycopg.connect(postgres.url)  # noqa: E731
-        else:
-            mariadb = servers.enter_context(MariaDB(directory))
-            connect = lambda: pymysql.connect(  # noqa: E731
-                host="127.0.0.1", port=mariadb.port, user="app", database="test"
-            )
-        connection = connect()
-        connection.cursor().execute("CREATE TABLE notes (text VARCHAR(20) PRIMARY KEY)")
-        connection.commit()
-        connection.close()
-        yield connect
+    if request.param == "sqlite":
+        adapter = adapter_from_url(f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/notes.db")
+    elif request.param == "postgresql":
+        adapter = adapter_from_url(request.getfixturevalue("postgres").url)
+    else:
+        port = request.getfixturevalue("mariadb").port
+        adapter = adapter_from_url(f"mariadb://app@127.0.0.1:{port}/test?ssl_disabled=true")
+    connection = adapter.connect()
+    cursor = connection.cursor()
+    cursor.execute("DROP TABLE IF EXISTS notes")
+    cursor.execute("CREATE TABLE notes (text VARCHAR(20) PRIMARY KEY)")
+    connection.commit()
+    yield adapter
+    cursor.execute("DROP TABLE notes")  # other tests have one of their own
+    connection.commit()
+    connection.close()
 
 
 @pytest.fixture
-def pool(connect: Connect) -> Iterator[ConnectionPool]:
-    pool = ConnectionPool(connect, max_connections=1, connection_timeout=20.0)
+def pool(adapter: Adapter) -> Iterator[ConnectionPool]:
+    pool = ConnectionPool(adapter, max_connections=1, connection_timeout=20.0)
     with pool.connection() as connection:
         connection.cursor().execute("DELETE FROM notes")
     yield pool
@@ -200,6 +195,28 @@ def test_an_error_that_is_caught_inside_of_a_block_costs_the_block_on_postgresql
             kept = ["milk"]
         write(connection, "water")
     assert notes(pool) == [*kept, "tea", "water"]
+
+
+def test_an_error_that_is_caught_inside_of_the_outermost_block_costs_it_all_on_postgresql(
+    pool: ConnectionPool, work: SharedConnection
+) -> None:
+    """A server that answers COMMIT with a rollback, and no error, would have the work taken for done."""
+
+    def spoil(connection: Any) -> bool:
+        write(connection, "tea")
+        with pytest.raises(Exception, match=r"(?i)unique|duplicate"):
+            write(connection, "tea")
+        return isinstance(connection, psycopg.Connection)
+
+    try:
+        assert not work.with_connection(spoil)
+        kept = ["tea"]
+    except psycopg.errors.InFailedSqlTransaction:
+        kept = []
+    assert notes(pool) == kept
+    with work.connection() as connection:
+        write(connection, "water")  # the connection is as good as new
+    assert notes(pool) == [*kept, "water"]
 
 
 def test_a_block_can_be_used_again_but_not_within_itself(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import pymysql
 import pytest
 
 from prologue.db import Adapter, ConnectionPool, PostgresAdapter, SQLiteAdapter
@@ -71,6 +72,7 @@ def test_an_address_is_taken_apart(url: str, parts: DatabaseURL) -> None:
         ("mysql://user:secret@h1,h2/db", "one host only"),
         ("mysql://user:secret@host/db?ssl=secret", "no option 'ssl': there are charset, .*write_timeout$"),
         ("mysql://user:secret@host/db?read_timeout=secret", "option read_timeout is malformed"),
+        ("mysql://user:secret@host/db?ssl_disabled=secret", "option ssl_disabled is malformed"),
         ("sqlite:///app.db?busy_timeout=-1", "option busy_timeout is malformed"),
         ("sqlite:///app.db?busy_timeout=nan", "option busy_timeout is malformed"),
         ("sqlite:///app.db?mode=ro", "no option 'mode'"),
@@ -170,3 +172,9 @@ def test_any_driver_fits_the_generic_adapter() -> None:
         adapter.connect()
     assert "secret" not in str(caught.value)
     assert type(adapter_from_url("mysql:///shop?unix_socket=/run/mysqld.sock")) is Adapter
+
+
+@pytest.mark.parametrize(("text", "disabled"), [("true", True), ("no", False)])
+def test_mysql_without_tls(monkeypatch: pytest.MonkeyPatch, text: str, disabled: bool) -> None:
+    monkeypatch.setattr(pymysql, "connect", lambda **arguments: arguments["ssl_disabled"])
+    assert adapter_from_url(f"mysql://app@db.example/shop?ssl_disabled={text}").connect() is disabled

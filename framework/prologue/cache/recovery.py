@@ -42,9 +42,7 @@ class Recovery:
         """See to it that a thread runs; call it after something was noted."""
         with self._lock:
             if self._thread is None and not self._stop.is_set():
-                self._thread = threading.Thread(
-                    target=self._run, name="prologue-cache-recovery", daemon=True
-                )
+                self._thread = threading.Thread(target=self._run, name="prologue-cache-recovery", daemon=True)
                 self._thread.start()
 
     def close(self) -> None:

@@ -64,6 +64,8 @@ class Exchange:
             now = self._clock()
             while self._first_waiter(now) is not None and (claim := self._take_idle(now)) is not None:
                 self._hand_over(claim, now)
+                if not self._idle:  # PERF: the common case, three calls of twenty sooner
+                    return
 
     def _take_idle(self, now: float) -> Claim | None:
         """Take the idle connection that was used last; put those aside that need a closer look."""

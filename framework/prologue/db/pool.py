@@ -7,8 +7,8 @@ The rules, which the tests check:
 2. Callers wait for the pool alone. Connecting, checking and closing are jobs: each is a call of the driver on
    a thread of its own, with a deadline after which the pool goes on without it.
 3. A connection is checked before it is lent when it has been idle for ``validation_interval``, came back with
-   an error, or was last known to work before another turned out to be broken. One that is fresh is lent at
-   once.
+   an error, or was opened before another turned out to be broken or the pool was suspended. One that is
+   fresh is lent at once.
 4. A connection whose lifetime is over, or that was opened before :meth:`ConnectionPool.drain`, is never lent.
 5. While connecting fails and no connection is left, callers are told at once, with the cause. One attempt
    at a time goes on, at growing intervals.
@@ -33,6 +33,7 @@ from prologue.db.callbacks import Callback, WithCallbacks
 from prologue.db.entry import Claim, Waiter
 from prologue.db.keeper import Keeper
 from prologue.db.lease import Lease, PooledConnection, QuickLease
+from prologue.db.limits import require_at_least
 from prologue.db.psycopg_engine import PsycopgPool
 from prologue.db.state import CLOSE_TIMEOUT
 from prologue.db.stats import PoolStats
@@ -124,8 +125,7 @@ class ConnectionPool(Keeper):
             clock=clock,
             random=random,
         )
-        if not connection_timeout >= 0:
-            raise ValueError(f"connection_timeout must be at least 0 seconds, not {connection_timeout!r}")
+        require_at_least(0, connection_timeout=connection_timeout)
         adapter = connect if isinstance(connect, Adapter) else Adapter(connect)
         # PERF: only an adapter that looks at its connections is asked each time.
         self._looks = type(adapter).is_alive is not Adapter.is_alive
@@ -291,9 +291,10 @@ class ConnectionPool(Keeper):
         self._call_keeper()
 
     def resume(self) -> None:
-        """Lend connections again; those who waited come first."""
+        """Lend again, each connection checked before: the database may be another. Who waited comes first."""
         with self._lock:
             self._suspended = False
+            self._suspect_all()
         self._call_keeper()
 
     def close(self, timeout: float = 5.0, force: bool = False) -> None:

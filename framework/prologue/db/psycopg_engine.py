@@ -20,12 +20,13 @@ import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from prologue.db.adapter import Adapter
 from prologue.db.histogram import Counts
+from prologue.db.limits import require_at_least, require_positive, require_sizes
 from prologue.db.postgres import PostgresAdapter
+from prologue.db.psycopg_lease import Loan, PsycopgConnection, PsycopgLease
 from prologue.db.stats import PoolStats
 from prologue.errors import (
     LeaseError,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
     Engine = psycopg_pool.ConnectionPool[Any]
 
-__all__ = ["PsycopgLease", "PsycopgPool"]
+__all__ = ["PsycopgPool"]
 
 T = TypeVar("T")
 
@@ -101,19 +102,13 @@ class PsycopgPool:
             raise MissingExtraError("the pool engine psycopg_pool", "postgres") from error
         if not isinstance(adapter, PostgresAdapter):
             raise SettingsError(f"the pool engine psycopg_pool is for PostgreSQL, not {adapter!r}")
-        for what, value, allowed in (
-            ("connection_timeout", connection_timeout, connection_timeout >= 0),
-            ("validation_interval", validation_interval, validation_interval >= 0),
-            ("max_lifetime", max_lifetime, max_lifetime > 0),
-            ("idle_timeout", idle_timeout, idle_timeout > 0),
-            ("max_connecting", max_connecting, max_connecting >= 1),
-            ("max_waiting", max_waiting, max_waiting is None or max_waiting >= 1),
-        ):
-            if not allowed:
-                raise ValueError(f"{what}={value!r} is out of range")
+        require_sizes(min_connections, max_connections)
+        require_at_least(0, connection_timeout=connection_timeout, validation_interval=validation_interval)
+        require_at_least(1, max_connecting=max_connecting, max_waiting=max_waiting)
+        require_positive(max_lifetime=max_lifetime, idle_timeout=idle_timeout)
         self.name = name
         self._adapter = adapter
-        self._min, self._max = _checked_sizes(min_connections, max_connections)
+        self._min, self._max = min_connections, max_connections
         self._connection_timeout = connection_timeout
         self._validation_interval = validation_interval
         self._max_lifetime = max_lifetime
@@ -235,7 +230,8 @@ class PsycopgPool:
         with self._lock:
             least = self._min if min_connections is None else min_connections
             most = self._max if max_connections is None else max_connections
-            self._min, self._max = _checked_sizes(least, most)
+            require_sizes(least, most)
+            self._min, self._max = least, most
             engine = self._engine
         if engine is not None:
             engine.resize(least, most)
@@ -517,113 +513,6 @@ class PsycopgPool:
     def _after_fork(self) -> None:
         abandon((self._engine, self._leases))
         self._start_over()
-
-
-class Loan:
-    """A connection that is borrowed, and the engine that it goes back to."""
-
-    __slots__ = ("connection", "engine", "lent_at")
-
-    def __init__(self, engine: Engine, connection: Any) -> None:
-        self.engine = engine
-        self.lent_at = time.monotonic()
-        self.connection = connection
-
-
-class PsycopgLease:
-    """A ``with`` block that borrows a connection, as :class:`~prologue.db.Lease` does."""
-
-    __slots__ = ("_loan", "_pool", "_timeout")
-
-    def __init__(self, pool: PsycopgPool, timeout: float | None) -> None:
-        self._pool = pool
-        self._timeout = timeout
-        self._loan: Loan | None = None
-
-    def __enter__(self) -> Any:
-        if self._loan is not None:
-            raise LeaseError(f"{self._pool!r}: this lease is in use: call connection() for another")
-        self._loan = self._pool._acquire(self._timeout)
-        return self._loan.connection
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        loan, self._loan = self._loan, None
-        if loan is not None:
-            self._pool._end(loan, error)
-
-
-class PsycopgConnection:
-    """A borrowed connection, as :class:`~prologue.db.PooledConnection` is one: ``close()`` gives it back.
-
-    One that is dropped without being given back is closed when the pool is next asked for a connection.
-
-    Raises:
-        LeaseError: on every use after it was given back, or in the child of a fork.
-    """
-
-    __slots__ = ("_loan", "_pool")
-
-    _loan: Loan | None
-    _pool: PsycopgPool
-
-    def __init__(self, pool: PsycopgPool, loan: Loan) -> None:
-        object.__setattr__(self, "_pool", pool)
-        object.__setattr__(self, "_loan", loan)
-
-    def close(self) -> None:
-        """Give the connection back; calling again does nothing."""
-        loan = self._pool._take(self)
-        if loan is not None:
-            self._pool._give_back(loan, None)
-
-    def _connection(self) -> Any:
-        loan = self._loan
-        if loan is None:
-            raise LeaseError(f"{self._pool!r}: this connection was given back: borrow another")
-        if not self._pool._holds(loan):
-            raise LeaseError(f"{self._pool!r}: a connection of another process: borrow one after the fork")
-        return loan.connection
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection(), name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._connection(), name, value)
-
-    def __delattr__(self, name: str) -> None:
-        delattr(self._connection(), name)
-
-    def __enter__(self) -> Self:
-        self._connection()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        loan = self._pool._take(self)
-        if loan is not None:
-            self._pool._end(loan, error)
-
-    def __reduce__(self) -> str:
-        raise TypeError("a borrowed connection cannot be copied or pickled: borrow another")
-
-    def __del__(self) -> None:
-        if self._loan is not None:
-            self._pool._lost.put(self._loan)
-
-    def __repr__(self) -> str:
-        loan = self._loan
-        return f"<PsycopgConnection {'given back' if loan is None else repr(loan.connection)}>"
-
-
-def _checked_sizes(least: int, most: int) -> tuple[int, int]:
-    if not 0 <= least <= most or most < 1:
-        raise ValueError(
-            f"min_connections={least!r}, max_connections={most!r}: must be 0 <= min <= max, and 1 <= max"
-        )
-    return least, most
 
 
 def _connection_class(note: Callable[[Exception | None, float], object]) -> type[psycopg.Connection[Any]]:

@@ -15,6 +15,7 @@ from typing import Final
 from prologue.db.entry import Claim, Entry, Job, JobKind, Waiter
 from prologue.db.exchange import Exchange
 from prologue.db.histogram import BOUNDS, Counts, Histogram, bucket
+from prologue.db.limits import require_at_least, require_positive, require_sizes
 from prologue.db.stats import PoolStats
 from prologue.errors import (
     PoolClosedError,
@@ -54,23 +55,16 @@ class PoolState(Exchange):
         clock: Callable[[], float],
         random: Callable[[], float],
     ) -> None:
-        _require_sizes(min_connections, max_connections)
-        for what, value, least in (
-            ("validation_interval", validation_interval, 0.0),
-            ("max_connecting", max_connecting, 1),
-            ("max_waiting", 1 if max_waiting is None else max_waiting, 1),
-        ):
-            if not value >= least:
-                raise ValueError(f"{what} must be at least {least}, not {value!r}")
-        for what, value in (
-            ("validation_timeout", validation_timeout),
-            ("connect_timeout", connect_timeout),
-            ("max_lifetime", max_lifetime),
-            ("idle_timeout", idle_timeout),
-            ("leak_threshold", 1.0 if leak_threshold is None else leak_threshold),
-        ):
-            if not value > 0:
-                raise ValueError(f"{what} must be above 0 seconds, not {value!r}")
+        require_sizes(min_connections, max_connections)
+        require_at_least(0, validation_interval=validation_interval)
+        require_at_least(1, max_connecting=max_connecting, max_waiting=max_waiting)
+        require_positive(
+            validation_timeout=validation_timeout,
+            connect_timeout=connect_timeout,
+            max_lifetime=max_lifetime,
+            idle_timeout=idle_timeout,
+            leak_threshold=leak_threshold,
+        )
         self.name = name
         self._min = min_connections
         self._max = max_connections
@@ -123,7 +117,7 @@ class PoolState(Exchange):
         )
 
     def _set_sizes(self, least: int, most: int) -> None:
-        _require_sizes(least, most)
+        require_sizes(least, most)
         self._min, self._max = least, most
 
     def _snapshot(self) -> PoolStats:
@@ -482,13 +476,6 @@ class PoolState(Exchange):
 
     def _is_empty(self) -> bool:
         return not self._size()
-
-
-def _require_sizes(least: int, most: int) -> None:
-    if not 0 <= least <= most or most < 1:
-        raise ValueError(
-            f"min_connections={least!r}, max_connections={most!r}: must be 0 <= min <= max, and 1 <= max"
-        )
 
 
 def _remove(claims: list[Claim], claim: Claim) -> bool:

@@ -106,8 +106,8 @@ def adapter_from_url(url: str) -> Adapter:
             * ``postgresql://user:password@host:port/database``, or ``postgres://``; several hosts with commas
               between them; the options of libpq, and ``pgbouncer=true``;
             * ``mysql://`` or ``mariadb://``, as above, through PyMySQL; options ``charset``, ``collation``,
-              ``unix_socket``, ``ssl_ca``, and in seconds ``connect_timeout``, ``read_timeout``,
-              ``write_timeout``;
+              ``unix_socket``, ``ssl_ca``, ``ssl_disabled=true``, and in seconds ``connect_timeout``,
+              ``read_timeout``, ``write_timeout``;
             * ``host:port:database:user:password``, of PostgreSQL: the password is everything after the fourth
               colon, as it stands.
 
@@ -169,7 +169,7 @@ def _mysql(url: DatabaseURL) -> Adapter:
     readers = dict.fromkeys(("charset", "collation", "unix_socket", "ssl_ca"), str)
     seconds = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), _seconds)
     arguments: dict[str, Any] = {"charset": "utf8mb4", "connect_timeout": 5.0}
-    arguments |= _converted(url, {**readers, **seconds})
+    arguments |= _converted(url, {**readers, **seconds, "ssl_disabled": _boolean})
     if url.hosts:
         host, port = url.hosts[0]
         arguments |= {"host": host, "port": port or 3306}
@@ -202,6 +202,13 @@ def _converted(url: DatabaseURL, readers: dict[str, Callable[[str], Any]]) -> di
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1e6:
+        raise ValueError
+    return value
+
+
+def _boolean(text: str) -> bool:
+    value = _truth(text)
+    if value is None:
         raise ValueError
     return value
 
