@@ -99,6 +99,23 @@ def impatient_threads() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Run the block, and the threads that it starts, without the tracer that measures coverage.
+
+    A signal may leave the tracer's own lock locked; and a traced thread of CPython 3.11 that has a signal
+    pending for the main thread runs in a circle, with whatever locks it holds, until that thread looks.
+    """
+    here, in_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    try:
+        yield
+    finally:
+        threading.settrace(in_threads)
+        sys.settrace(here)
+
+
 def in_child(function: Callable[[], Any]) -> Any:
     """Fork, call the function in the child, and return its answer, which passes through JSON."""
     reading, writing = os.pipe()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from prologue.db import Adapter, ConnectionPool
-from tests.concurrency import Task, until
+from tests.concurrency import Task, until, untraced
 from tests.db.driver import Driver
 from tests.db.interrupts import at_every_point
 
@@ -208,6 +208,7 @@ def test_giving_back_never_waits_for_the_lock_in_the_thread_that_has_it() -> Non
     pool.close(timeout=30)
 
 
+@untraced()
 def test_real_signals_lose_no_connection() -> None:
     driver = Driver()
     pool = ConnectionPool(driver, 2, 2, 30, name="signals")
