@@ -22,7 +22,7 @@ from prologue.settings import Settings
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from prologue.request import Limits, Request
+    from prologue.bodies import Limits
 
 __all__ = ["App"]
 
@@ -403,22 +403,6 @@ class App(Verbs):
             return
         ctx.response.headers["Allow"] = ", ".join(sorted({*allowed, "OPTIONS"}))
         ctx.response.status = 204 if method == "OPTIONS" else 405
-
-    def make_request(self, ctx: Context) -> Request:
-        """Make the werkzeug request of a Context, with the limits of its route."""
-        from prologue.request import Limits, Request
-
-        settings = self.settings
-        own = (ctx.route.target.limits if ctx.route is not None else None) or Limits()
-        # The request is given the list and not the Context: a cycle of the two would wait for the collector.
-        ctx._after = [] if ctx._after is None else ctx._after
-        request = Request(ctx.environ, ctx._after.append)
-        request.apply_limits(
-            settings.max_body_size if own.body_size is None else own.body_size,
-            settings.max_form_memory_size if own.form_memory_size is None else own.form_memory_size,
-            settings.max_form_parts if own.form_parts is None else own.form_parts,
-        )
-        return request
 
     def run(self, host: str | None = None, port: int | None = None, **options: Any) -> None:
         """Serve the application: gunicorn inside this process, or the development server in debug.
