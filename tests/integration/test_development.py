@@ -55,4 +55,4 @@ def test_the_port_of_another_program_is_told(start: Start) -> None:
         port = other.getsockname()[1]
         server = start(embedded(f"app.run(port={port})"), listens=False, DEBUG="yes")
         assert server.wait() == 1
-    assert f"Port {port} is in use by another program" in server.log()
+    assert f"OSError: [Errno 98] cannot listen on 127.0.0.1:{port}: Address already in use" in server.log()
