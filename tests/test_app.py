@@ -364,6 +364,19 @@ def test_only_trusted_hosts_are_answered(host: str, status: int, middlewares: An
     assert call(app, HTTP_HOST=host).status == status
 
 
+def test_settings_that_are_replaced_count_from_then_on() -> None:
+    app = App()
+    app.get("/", lambda ctx: f"{ctx.deadline is not None}")
+    assert call(app).text == "False"
+    app.settings = app.settings.replace(trusted_hosts=["good.example"], request_timeout=5)
+    assert call(app, HTTP_HOST="good.example").text == "True"
+    assert call(app, HTTP_HOST="bad.example").status == 400
+    app.settings = Settings()
+    assert call(app, HTTP_HOST="bad.example").text == "False"
+    with pytest.raises(TypeError, match="takes Settings"):
+        app.settings = {"debug": True}  # type: ignore[assignment]
+
+
 def test_a_request_timeout_sets_the_deadline() -> None:
     app = App(Settings(request_timeout=5))
     seen: list[Any] = []

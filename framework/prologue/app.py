@@ -103,8 +103,6 @@ class App(Verbs):
         context_class: type[Context] = Context,
     ) -> None:
         self.settings = Settings() if settings is None else settings
-        if not isinstance(self.settings, Settings):
-            raise TypeError(f"an App takes Settings(...), not {settings!r:.200}")
         converters = tuple(converters)
         self.router = TrieRouter(converters)
         self._find_route = self.router.find_route
@@ -115,7 +113,6 @@ class App(Verbs):
         self.context_class = context_class
         self._middlewares: tuple[Handler, ...] = ()
         self._chain: tuple[Handler, ...] = ()
-        self._guarded = self.settings.request_timeout is not None or bool(self.settings.trusted_hosts)
         self.on_startup(_load_request)
         for event in startup:
             self.on_startup(event)
@@ -128,6 +125,18 @@ class App(Verbs):
     def __repr__(self) -> str:
         counts = f"{len(self.routes)} routes, {len(self._middlewares)} middlewares"
         return f"<App {self.settings.app_name!r} {counts}>"
+
+    @property
+    def settings(self) -> Settings:
+        """The settings; assign others before serving: ``app.settings = app.settings.replace(debug=True)``."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        if not isinstance(settings, Settings):
+            raise TypeError(f"an App takes Settings(...), not {settings!r:.200}")
+        self._settings = settings
+        self._guarded = settings.request_timeout is not None or bool(settings.trusted_hosts)
 
     # -- assembling -----------------------------------------------------------------------------------
 
