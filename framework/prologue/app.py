@@ -360,11 +360,18 @@ class App(Verbs):
             try:
                 if error is not None:
                     raise error
-                if ctx.response.status >= 400:
+                response = ctx._result
+                if ctx._response is not None or type(response) is not Response:
+                    response = ctx.response
+                # PERF: else it is sent as the handler returned it: nobody has looked at it, and nobody will
+                # write on it. The copy that `ctx.response` makes takes a seventh of such a request.
+                if response.status >= 400:
                     self.errors.complete(ctx)
+                    response = ctx.response
             except Exception as error:
                 self.errors.answer(ctx, error)
-            return send(ctx.response, ctx, start_response)
+                response = ctx.response
+            return send(response, ctx, start_response)
         except BaseException:
             run_callbacks(ctx)
             raise
