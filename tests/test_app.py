@@ -343,6 +343,15 @@ def test_the_parameters_of_a_request_without_route_cannot_be_written() -> None:
     assert call(App(middlewares=[write]), path="/x").status == 500
 
 
+@pytest.mark.parametrize("length", [0, 1, 1023, 1024, 70_000])
+@pytest.mark.parametrize("kind", ["text", "JSON"])
+def test_the_length_of_a_body_is_sent(kind: str, length: int) -> None:
+    app = App()
+    app.get("/", lambda ctx: "x" * length if kind == "text" else ["x" * length])
+    answer = call(app)
+    assert int(answer.header("Content-Length") or -1) == len(answer.body) == length + (kind == "JSON") * 4
+
+
 # -- settings -----------------------------------------------------------------------------------------
 
 
