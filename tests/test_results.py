@@ -258,6 +258,22 @@ def test_no_middleware_writes_on_a_response_that_is_returned_every_time(
     assert "Set-Cookie" not in shared.headers
 
 
+def test_a_response_of_a_class_of_its_own_stays_one() -> None:
+    class Page(Response):
+        def __init__(self, title: str) -> None:
+            super().__init__(f"<h1>{title}</h1>", headers={"X-A": "1"})
+            self.title = title
+
+    page = Page("Tea")
+    for base in (None, Response(headers={"X-B": "2"})):
+        kept = to_response(page, base, environ_for())
+        assert isinstance(kept, Page)
+        assert (kept.title, kept.body, kept.headers["X-A"]) == ("Tea", b"<h1>Tea</h1>", "1")
+        assert kept.headers.get("X-B") == (base and "2")
+        kept.headers["X-A"] = "changed"
+    assert page.headers["X-A"] == "1"
+
+
 def test_a_streamed_response_is_kept_whole_with_what_was_set_before() -> None:
     streams: tuple[Any, ...] = (chunks(b"a", b"b"), ["a", b"b"])
     for stream in streams:

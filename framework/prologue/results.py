@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
@@ -91,8 +92,13 @@ def _keep(base: Response | None, response: Response) -> Response:
         present = {name.lower() for name, _ in fields} - {"set-cookie"}
         present.update(("content-type", "content-length"))
         fields += [(name, value) for name, value in base.headers if name.lower() not in present]
-    kept = Response.unchecked(response.status, fields, [response.body])
-    kept.stream = response.stream
+    if type(response) is Response:
+        # PERF: 0.5 µs; copy.copy takes 2.5.
+        kept = Response.unchecked(response.status, fields, [response.body])
+        kept.stream = response.stream
+    else:
+        kept = copy.copy(response)
+        kept.headers = Headers.unchecked(fields)
     return kept
 
 
