@@ -208,6 +208,11 @@ def test_the_request_id_is_one_for_each_request_and_not_the_clients() -> None:
     assert len(ctx.request_id) == 16
 
 
+def test_what_runs_after_the_response_can_be_called() -> None:
+    with pytest.raises(TypeError, match="what runs after the response is a function, not None"):
+        context().after_response(None)  # type: ignore[arg-type]
+
+
 def test_switch_is_next() -> None:
     def middleware(ctx: Context) -> None:
         switch(ctx)

@@ -12,7 +12,7 @@ from prologue.context import Context
 from prologue.errors import HTTPError
 from prologue.failures import ErrorHandlers
 from prologue.lazy import LazyResource
-from prologue.lifecycle import Lifecycle, ShutdownManager
+from prologue.lifecycle import Lifecycle, ShutdownManager, check_callable
 from prologue.response import HTML, JSON, Response, Whole, encode_json
 from prologue.results import response_of
 from prologue.routing import ALL_METHODS, Converter, Group, Route, TrieRouter, Verbs
@@ -190,12 +190,17 @@ class App(Verbs):
         Raises:
             RouteError: pattern, methods or name are wrong; the message shows where.
             DuplicatedRouteError: a route of the same shape has one of the methods.
-            TypeError: handler or middleware cannot be called.
+            TypeError: handler or middleware cannot be called, or the limits are none.
         """
         chain = (*middlewares, handler)
         for link in chain:
             if not callable(link):
                 raise TypeError(f"route {pattern!r}: {link!r} is not a callable that takes the Context")
+        if limits is not None:
+            from prologue.bodies import Limits
+
+            if not isinstance(limits, Limits):
+                raise TypeError(f"route {pattern!r}: limits are Limits(body_size=...), not {limits!r:.200}")
         return self.router.add_route(pattern, Endpoint(chain, limits, group), methods, name)
 
     def register_converter(
@@ -234,7 +239,9 @@ class App(Verbs):
 
         Raises:
             RouteError: the prefix is wrong or taken.
+            TypeError: the application cannot be called.
         """
+        check_callable(application, "a WSGI application")
         parts = [part for part in prefix.split("/") if part]
         path = "/" + "/".join(parts)
         mounted = Mount(application, len(parts))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from prologue.errors import AbortError, LifecycleError
 from prologue.incoming import Incoming
+from prologue.lifecycle import check_callable
 from prologue.response import HTML, Body, HeaderItems, Response, Whole, content_disposition
 from prologue.results import to_response
 
@@ -365,7 +366,11 @@ class Context(Incoming, eq=False):
         """Call a function after the last byte was sent, or the client has gone.
 
         The functions run last in first out, after errors too, each even if another raises.
+
+        Raises:
+            TypeError: it cannot be called.
         """
+        check_callable(function, "what runs after the response")
         if self._after is None:
             self._after = []
         self._after.append(function)
