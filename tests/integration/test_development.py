@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.integration.conftest import Start
 from tests.integration.servers import embedded
+from tests.servers import free_port
 
 
 def test_the_development_server_serves_and_shows_errors(start: Start) -> None:
@@ -32,17 +33,18 @@ from tests.integration.application import app
 app.get("/version", lambda ctx: "VERSION")
 
 if __name__ == "__main__":
-    app.run(port=0)
+    app.run(port=PORT)
 """
 
 
 def test_a_changed_source_is_loaded_again(start: Start, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    program.write_text(PROGRAM.replace("VERSION", "1"))
+    source = PROGRAM.replace("PORT", str(free_port()))
+    program.write_text(source.replace("VERSION", "1"))
     server = start([str(program)], DEBUG="yes")
     assert server.get("/version") == (200, b"1")
 
-    program.write_text(PROGRAM.replace("VERSION", "2.0"))
+    program.write_text(source.replace("VERSION", "2.0"))
     server.until(lambda: server.get("/version") == (200, b"2.0"))
 
     first, second = server.pids("startup")

@@ -204,3 +204,21 @@ def test_hooks_are_composed_anew_when_the_configuration_is_reloaded() -> None:
 
     server.cfg.post_worker_init(Worker())
     assert called == ["startup", "init"]
+
+
+def test_shutdown_runs_even_if_the_hook_of_the_user_fails() -> None:
+    called: list[str] = []
+    app = App(shutdown=[lambda: called.append("shutdown")])
+    app.lifecycle.startup()
+
+    class Worker:
+        wsgi = app
+        pid = os.getpid()
+
+    def fail(server: Any, worker: Any) -> None:
+        called.append("exit")
+        raise ValueError
+
+    with pytest.raises(ValueError, match="^$"):
+        GunicornServer(app, worker_exit=fail).cfg.worker_exit(None, Worker())
+    assert called == ["exit", "shutdown"]
