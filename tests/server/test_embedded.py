@@ -219,6 +219,6 @@ def test_shutdown_runs_even_if_the_hook_of_the_user_fails() -> None:
         called.append("exit")
         raise ValueError
 
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         GunicornServer(app, worker_exit=fail).cfg.worker_exit(None, Worker())
     assert called == ["exit", "shutdown"]
