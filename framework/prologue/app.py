@@ -371,10 +371,10 @@ class App(Verbs):
                 if error is not None:
                     raise error
                 response = ctx._result
-                if ctx._response is not None or type(response) is not Response:
+                # PERF: nobody has looked at it, and nobody will write on it: it is sent as the handler
+                # returned it. The copy that `ctx.response` makes takes a seventh of such a request.
+                if type(response) is not Response:
                     response = ctx.response
-                # PERF: else it is sent as the handler returned it: nobody has looked at it, and nobody will
-                # write on it. The copy that `ctx.response` makes takes a seventh of such a request.
                 if response.status >= 400:
                     self.errors.complete(ctx)
                     response = ctx.response
