@@ -143,6 +143,13 @@ def test_route_and_add_route_take_methods_and_names() -> None:
         (lambda app: app.get("/x", "text"), TypeError, r"route '/x': 'text' is not a callable"),
         (lambda app: app.get("/x", say(""), middlewares=[1]), TypeError, r"route '/x': 1 is not a callable"),
         (lambda app: app.use(None), TypeError, r"a middleware is a callable .* not None"),
+        (lambda app: app.get("/x", say(""), limits=5), TypeError, r"route '/x': limits are Limits\(.*not 5"),
+        (lambda app: app.mount("/x", "app"), TypeError, r"a WSGI application is a function, not 'app'"),
+        (lambda app: app.on_startup(None), TypeError, r"a startup handler is a function, not None"),
+        (lambda app: app.on_shutdown(3), TypeError, r"a shutdown handler is a function, not 3"),
+        (lambda app: app.lazy("x", 3), TypeError, r"the loader of a LazyResource is a function, not 3"),
+        (lambda app: app.lazy("x", int, close=3), TypeError, r"the close of a LazyResource is a function"),
+        (lambda app: app.register_converter("x", None), RouteError, r"converter 'x': not both of None and"),
         (lambda app: app.get("/{", say("")), RouteError, r"/\{"),
         (lambda app: app.add_route("/x", say(""), methods=[]), RouteError, "needs a method"),
         (lambda app: app.get("/taken", say("")), DuplicatedRouteError, "/taken"),
@@ -343,6 +350,15 @@ def test_the_parameters_of_a_request_without_route_cannot_be_written() -> None:
     assert call(App(middlewares=[write]), path="/x").status == 500
 
 
+@pytest.mark.parametrize("length", [0, 1, 1023, 1024, 70_000])
+@pytest.mark.parametrize("kind", ["text", "JSON"])
+def test_the_length_of_a_body_is_sent(kind: str, length: int) -> None:
+    app = App()
+    app.get("/", lambda ctx: "x" * length if kind == "text" else ["x" * length])
+    answer = call(app)
+    assert int(answer.header("Content-Length") or -1) == len(answer.body) == length + (kind == "JSON") * 4
+
+
 # -- settings -----------------------------------------------------------------------------------------
 
 
@@ -362,6 +378,19 @@ def test_only_trusted_hosts_are_answered(host: str, status: int, middlewares: An
     app = App(Settings(trusted_hosts=["good.example", ".wide.example"]), middlewares=middlewares)
     app.get("/", say("text"))
     assert call(app, HTTP_HOST=host).status == status
+
+
+def test_settings_that_are_replaced_count_from_then_on() -> None:
+    app = App()
+    app.get("/", lambda ctx: f"{ctx.deadline is not None}")
+    assert call(app).text == "False"
+    app.settings = app.settings.replace(trusted_hosts=["good.example"], request_timeout=5)
+    assert call(app, HTTP_HOST="good.example").text == "True"
+    assert call(app, HTTP_HOST="bad.example").status == 400
+    app.settings = Settings()
+    assert call(app, HTTP_HOST="bad.example").text == "False"
+    with pytest.raises(TypeError, match="takes Settings"):
+        app.settings = {"debug": True}  # type: ignore[assignment]
 
 
 def test_a_request_timeout_sets_the_deadline() -> None:

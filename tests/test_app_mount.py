@@ -34,6 +34,15 @@ def test_a_route_at_the_prefix_itself_keeps_its_methods(prefix: str) -> None:
     assert client.get(f"{script_name}/deep/path").text == f"other GET {script_name}|/deep/path"
 
 
+def test_a_route_for_every_method_leaves_only_what_is_below_the_prefix() -> None:
+    app = App()
+    app.all("/old", lambda ctx: "ours")
+    app.mount("/old", other)
+    client = TestApp(app, lint=True)
+    assert client.options("/old").text == client.post("/old").text == "ours"
+    assert client.post("/old/a").text == "other POST /old|/a"
+
+
 def test_two_applications_at_one_prefix_are_an_error_that_names_it() -> None:
     app = App()
     app.mount("/old", other)

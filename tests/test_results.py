@@ -230,12 +230,57 @@ def test_a_response_that_a_handler_returns_every_time_gathers_nothing() -> None:
     assert "Set-Cookie" not in shared.headers
 
 
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: (one, 403)], ids=["alone", "tuple"])
+@pytest.mark.parametrize("where", ["handler", "error handler", "status handler"])
+def test_no_middleware_writes_on_a_response_that_is_returned_every_time(
+    where: str, wrap: Callable[[Response], Any], status: int
+) -> None:
+    shared = Response("the same", status, {"X-Shared": "1"})
+
+    def outermost(ctx: Context) -> None:
+        ctx.next()
+        ctx.set_cookie("user", ctx.get_query_params("user"))
+        ctx.response.headers["X-Shared"] = "2"
+
+    def handler(_: Context) -> Any:
+        if where == "error handler":
+            raise KeyError
+        return ("", 400) if where == "status handler" else wrap(shared)
+
+    app = App(middlewares=[outermost], error_handlers={(KeyError, 400): lambda _: wrap(shared)})
+    app.get("/", handler)
+    for user in ("a", "b"):
+        answer = call(app, QUERY_STRING=f"user={user}")
+        assert answer.all("Set-Cookie") == [f"user={user}; Path=/; HttpOnly; SameSite=Lax"]
+        assert answer.header("X-Shared") == "2"
+    assert (shared.status, shared.headers.items()[0], shared.body) == (status, ("X-Shared", "1"), b"the same")
+    assert "Set-Cookie" not in shared.headers
+
+
+def test_a_response_of_a_class_of_its_own_stays_one() -> None:
+    class Page(Response):
+        def __init__(self, title: str) -> None:
+            super().__init__(f"<h1>{title}</h1>", headers={"X-A": "1"})
+            self.title = title
+
+    page = Page("Tea")
+    for base in (None, Response(headers={"X-B": "2"})):
+        kept = to_response(page, base, environ_for())
+        assert isinstance(kept, Page)
+        assert (kept.title, kept.body, kept.headers["X-A"]) == ("Tea", b"<h1>Tea</h1>", "1")
+        assert kept.headers.get("X-B") == (base and "2")
+        kept.headers["X-A"] = "changed"
+    assert page.headers["X-A"] == "1"
+
+
 def test_a_streamed_response_is_kept_whole_with_what_was_set_before() -> None:
-    base = Response(headers={"X-A": "1"})
-    response = to_response(Response(chunks(b"a", b"b")), base, environ_for())
-    assert response.stream is not None
-    assert list(response.stream) == [b"a", b"b"]
-    assert response.headers["X-A"] == "1"
+    streams: tuple[Any, ...] = (chunks(b"a", b"b"), ["a", b"b"])
+    for stream in streams:
+        base = Response(headers={"X-A": "1"})
+        response = to_response(Response(stream), base, environ_for())
+        assert response.stream is stream
+        assert response.headers["X-A"] == "1"
 
 
 def test_the_response_itself_as_result_is_the_response() -> None:

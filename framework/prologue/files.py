@@ -105,6 +105,7 @@ def file_response(
     if opened is None:
         return None
     file, path = opened
+    response: Response | None = None
     try:
         info = os.fstat(file.fileno())
         guessed, encoding = mimetypes.guess_type(path)
@@ -131,7 +132,7 @@ def file_response(
                 response.stream = FileBody(file, start, length)
         return response
     finally:
-        if "response" not in locals() or response.stream is None:
+        if response is None or response.stream is None:
             file.close()
 
 

@@ -1,4 +1,4 @@
-"""Form bodies, urlencoded and multipart: read in blocks, within limits, refused when malformed.
+"""Multipart forms: read in blocks, within limits, refused when malformed; and the parser of all forms.
 
 A limit is checked before what it limits is held: the parts, the bytes of all fields together, and the
 headers of each part. werkzeug's decoder finds the parts; what it would let pass in their headers is
@@ -10,18 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import IO
-from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Field, File, MultipartDecoder, NeedData, State
 
-from prologue.errors import BodyTooLargeError, HTTPError
+from prologue.bodies import BLOCK, check_memory, check_parts, read_urlencoded
+from prologue.errors import HTTPError
 
 __all__ = ["FormParser"]
 
-_BLOCK = 64 * 1024
 #: Bytes that the headers of one part may have; browsers send some 200.
 _MAX_PART_HEADERS = 8 * 1024
 
@@ -59,18 +58,11 @@ class FormParser(FormDataParser):
             if mimetype == "multipart/form-data":
                 return stream, *self._multipart(stream, (options or {}).get("boundary", ""))
             if mimetype == "application/x-www-form-urlencoded":
-                return stream, self._urlencoded(stream), MultiDict()
+                fields = read_urlencoded(stream, self.max_form_memory_size, self.max_form_parts)
+                return stream, fields, MultiDict()
         except ValueError as error:
             raise HTTPError(400, "the form is malformed") from error
         return stream, MultiDict(), MultiDict()
-
-    def _urlencoded(self, stream: IO[bytes]) -> MultiDict[str, str]:
-        body = bytearray()
-        while block := stream.read(min(_BLOCK, self.max_form_memory_size + 1 - len(body))):
-            body += block
-            self._check_memory(len(body))
-        self._check_parts(body.count(b"&") + 1)
-        return MultiDict(parse_qsl(body.decode(), keep_blank_values=True, errors="werkzeug.url_quote"))
 
     def _multipart(
         self, stream: IO[bytes], boundary: str
@@ -91,14 +83,14 @@ class FormParser(FormDataParser):
                             files[-1][1].stream.seek(0)
                         continue
                     held += len(event.data)
-                    self._check_memory(held)
+                    check_memory(held, self.max_form_memory_size)
                     text.append(event.data)
                     if not event.more_data and part is not None:
                         fields.append((part.name, b"".join(text).decode("utf-8", "replace")))
                         text = []
                     continue
                 part = event
-                self._check_parts(len(fields) + len(files) + 1)
+                check_parts(len(fields) + len(files) + 1, self.max_form_parts)
                 _check_headers(part.headers)
                 held += len(part.name)
                 if isinstance(part, File):
@@ -111,23 +103,13 @@ class FormParser(FormDataParser):
             raise
         return MultiDict(fields), MultiDict(files)
 
-    def _check_memory(self, size: int) -> None:
-        limit = self.max_form_memory_size
-        if size > limit:
-            raise BodyTooLargeError(f"the form fields have more than {limit} bytes (max_form_memory_size)")
-
-    def _check_parts(self, count: int) -> None:
-        limit = self.max_form_parts
-        if count > limit:
-            raise BodyTooLargeError(f"the form has more than {limit} fields and files (max_form_parts)")
-
 
 def _events(stream: IO[bytes], boundary: bytes) -> Iterator[Field | File | Data]:
     """Yield the parts of a form and their data; what follows the last part is not read."""
     decoder = MultipartDecoder(boundary)
     while True:
         # No more data makes the decoder raise ValueError: the last boundary is missing.
-        decoder.receive_data(stream.read(_BLOCK) or None)
+        decoder.receive_data(stream.read(BLOCK) or None)
         while not isinstance(event := decoder.next_event(), NeedData):
             if isinstance(event, (Field, File, Data)):
                 yield event

@@ -18,7 +18,7 @@ from types import MemberDescriptorType
 from typing import Any, Generic, Self, TypeVar, overload
 
 from prologue.errors import ClosedResourceError, LifecycleError
-from prologue.lifecycle import MISSING, Missing, SingleFlight, abandon, on_fork, opening_order
+from prologue.lifecycle import MISSING, Missing, SingleFlight, abandon, check_callable, on_fork, opening_order
 
 __all__ = ["LazyResource", "lazy_property"]
 
@@ -47,6 +47,7 @@ class LazyResource(Generic[T]):
 
     Raises:
         ValueError: ``ttl`` is not above 0.
+        TypeError: ``loader`` or ``close`` cannot be called.
     """
 
     __slots__ = (
@@ -74,6 +75,9 @@ class LazyResource(Generic[T]):
     ) -> None:
         if ttl is not None and not ttl > 0:
             raise ValueError(f"ttl must be above 0 seconds, not {ttl!r}; leave it out for no end")
+        check_callable(loader, "the loader of a LazyResource")
+        if close is not None:
+            check_callable(close, "the close of a LazyResource")
         self.name = name or getattr(loader, "__qualname__", None) or repr(loader)
         self._loader = loader
         self._close = close

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
-from werkzeug.datastructures import FileStorage, ImmutableMultiDict
+from werkzeug.datastructures import FileStorage, ImmutableMultiDict, MultiDict
 from werkzeug.utils import cached_property, secure_filename
 from werkzeug.wrappers import Request as BaseRequest
-from werkzeug.wsgi import LimitedStream
 
-from prologue.errors import BodyTooLargeError, HTTPError
+from prologue.bodies import Limits, body_stream, read_query
+from prologue.errors import HTTPError
 from prologue.forms import FormParser
 
 if TYPE_CHECKING:
@@ -31,17 +29,6 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{
 _DEVICE = re.compile(r"(?:CON|PRN|AUX|NUL|(?:COM|LPT)[0-9])(?:\.|$)", re.IGNORECASE)
 # RFC 9110 section 5.6.2, a token.
 _COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-class Limits(NamedTuple):
-    """What a request body may cost; None takes the application's setting."""
-
-    #: Bytes of the whole body.
-    body_size: int | None = None
-    #: Bytes of all form fields that are no files.
-    form_memory_size: int | None = None
-    #: Number of fields and files.
-    form_parts: int | None = None
 
 
 def valid_host(host: str, trusted: Sequence[str] = ()) -> bool:
@@ -149,7 +136,6 @@ class Request(BaseRequest):
             these are answered the same way).
     """
 
-    max_query_parameters = 1000
     #: Characters of one header field; servers stop at about 8 kB.
     max_field_size = 16 * 1024
     form_data_parser_class = FormParser
@@ -194,6 +180,12 @@ class Request(BaseRequest):
             self._at_end(stream.close)
         return stream
 
+    def keep_body(self, stream: IO[bytes], form: MultiDict[str, str] | None) -> None:
+        """Take over a body that was read before there was a request, and the form that it held, if it did."""
+        self.stream = stream
+        if form is not None:
+            self.__dict__.update(form=form, files=MultiDict())
+
     def apply_limits(self, body_size: int, form_memory_size: int, form_parts: int) -> None:
         """Set the limits of the body; they hold when it is read."""
         self.max_content_length = body_size
@@ -202,11 +194,8 @@ class Request(BaseRequest):
 
     @cached_property
     def args(self) -> ImmutableMultiDict[str, str]:
-        """The query parameters; at most ``max_query_parameters`` of them, else 400."""
-        if self.query_string.count(b"&") >= self.max_query_parameters:
-            raise HTTPError(400, f"the query has more than {self.max_query_parameters} parameters")
-        text = self.query_string.decode("utf-8", "replace")
-        return ImmutableMultiDict(parse_qsl(text, keep_blank_values=True, errors="werkzeug.url_quote"))
+        """The query parameters; at most 1,000 of them, else 400."""
+        return read_query(self.environ)
 
     @cached_property
     def cookies(self) -> ImmutableMultiDict[str, str]:
@@ -230,21 +219,10 @@ class Request(BaseRequest):
     def stream(self) -> IO[bytes]:
         """The body to be read once, in blocks; over the limit it raises, and so it does when it is cut short.
 
-        A body without a length is empty, unless the server marks its end (``wsgi.input_terminated``), as for
-        chunked requests.
-
         Raises:
             BodyTooLargeError: 413, on access or on reading.
         """
-        source = self.environ["wsgi.input"]
-        length = self.content_length if self.environ.get("CONTENT_LENGTH") else None
-        if length is not None:
-            if length > self.max_content_length:
-                raise _too_large(self.max_content_length)
-            return LimitedStream(source, length)  # type: ignore[return-value]
-        if self.environ.get("wsgi.input_terminated"):
-            return _BoundedStream(source, self.max_content_length)  # type: ignore[return-value]
-        return BytesIO()
+        return body_stream(self.environ, self.max_content_length)
 
     @cached_property
     def host(self) -> str:
@@ -282,20 +260,3 @@ class Request(BaseRequest):
         if not body:
             raise HTTPError(400, "the body is empty where JSON is expected")
         return body
-
-
-class _BoundedStream(LimitedStream):
-    """A body of unknown length: reading more than the limit raises, instead of cutting it there."""
-
-    def __init__(self, stream: IO[bytes], limit: int) -> None:
-        super().__init__(stream, limit + 1, is_max=True)
-
-    def readinto(self, b: bytearray) -> int | None:  # type: ignore[override]
-        size = super().readinto(b)
-        if self.is_exhausted:
-            raise _too_large(self.limit - 1)
-        return size
-
-
-def _too_large(limit: int) -> BodyTooLargeError:
-    return BodyTooLargeError(f"the body has more than {limit} bytes (max_body_size)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
@@ -40,10 +41,9 @@ def to_response(result: Any, base: Response | None, environ: dict[str, Any]) -> 
     if isinstance(result, tuple):
         return _from_tuple(result, base, environ)
     if isinstance(result, Response):
-        return result if base is None or base is result else _keep(base, result)
+        return base if base is result else _keep(base, result)
     if hasattr(result, "get_wsgi_response"):
-        made = response_of(result, environ)
-        return made if base is None else _keep(base, made)
+        return _keep(base, response_of(result, environ))
     body, content_type = _encode(result)
     if base is None:
         return Response(body, 200, (), content_type)
@@ -83,17 +83,23 @@ def _from_tuple(result: tuple[Any, ...], base: Response | None, environ: dict[st
     return response
 
 
-def _keep(base: Response, response: Response) -> Response:
-    """Return a response with what was set before, on the one that it replaces."""
-    present = {name.lower() for name, _ in response.headers} - {"set-cookie"}
-    present.update(("content-type", "content-length"))
-    kept = [(name, value) for name, value in base.headers if name.lower() not in present]
-    if not kept:
-        return response
-    # A copy: the cookies of one request must not stay on a response that a handler returns every time.
-    merged = Response(b"", response.status, Headers.unchecked([*response.headers, *kept]), None)
-    merged.body = response.body if response.stream is None else response.stream
-    return merged
+def _keep(base: Response | None, response: Response) -> Response:
+    """Return a copy of a response with what was set before, on the one that it replaces."""
+    # SECURITY: a copy, since the cookies of one request must not stay on a response that a handler returns
+    # every time.
+    fields = response.headers.items()
+    if base is not None and len(base.headers):
+        present = {name.lower() for name, _ in fields} - {"set-cookie"}
+        present.update(("content-type", "content-length"))
+        fields += [(name, value) for name, value in base.headers if name.lower() not in present]
+    if type(response) is Response:
+        # PERF: 0.5 µs; copy.copy takes 2.5.
+        kept = Response.unchecked(response.status, fields, [response.body])
+        kept.stream = response.stream
+    else:
+        kept = copy.copy(response)
+        kept.headers = Headers.unchecked(fields)
+    return kept
 
 
 def response_of(application: WSGIApplication, environ: dict[str, Any]) -> Response:

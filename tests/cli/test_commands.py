@@ -235,7 +235,8 @@ def test_run_serves_app_of_app_if_nothing_is_named(command: Run) -> None:
     assert json.loads(command("run", "--port", "1").stdout)["port"] == 1
 
 
-def test_an_address_in_use_is_an_error_of_use(command: Run) -> None:
+@pytest.mark.parametrize("options", [[], ["--debug"], ["--debug", "--no-reload"]])
+def test_an_address_in_use_is_an_error_of_use(command: Run, options: list[str]) -> None:
     write(
         {
             "taken.py": """\
@@ -247,7 +248,7 @@ def test_an_address_in_use_is_an_error_of_use(command: Run) -> None:
                 """
         }
     )
-    result = command("run", "taken")
+    result = command("run", "taken", *options)
     sys.modules["taken"].sock.close()
     assert result.exit_code == 2
     assert "cannot listen on 127.0.0.1:" in result.stderr

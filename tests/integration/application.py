@@ -110,6 +110,11 @@ def echo(ctx: Context) -> bytes:
     return ctx.request.get_data()
 
 
+@app.post("/form")
+def form(ctx: Context) -> dict[str, list[str]]:
+    return dict(ctx.form.lists())
+
+
 @app.post("/unread")
 def unread(ctx: Context) -> str:
     return "not read"

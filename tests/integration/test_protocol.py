@@ -82,6 +82,19 @@ def test_a_chunked_body_is_read(shared: Server) -> None:
 
 
 @pytest.mark.parametrize(
+    ("framing", "pieces"),
+    [
+        (b"Content-Length: 14", [b"a=1", b"&a=%D0%B6&b"]),
+        (b"Transfer-Encoding: chunked", [chunk(b"a=1"), chunk(b"&a=%D0%B6&b"), b"0\r\n\r\n"]),
+    ],
+)
+def test_a_urlencoded_form_is_read(shared: Server, framing: bytes, pieces: list[bytes]) -> None:
+    kind = b"Content-Type: application/x-www-form-urlencoded\r\n"
+    answer = shared.exchange(b"POST /form HTTP/1.1\r\n%s%s%s\r\n\r\n" % (CLOSE, kind, framing), *pieces)
+    assert (status_of(answer), body_of(answer).decode()) == (200, '{"a":["1","ж"],"b":[""]}')
+
+
+@pytest.mark.parametrize(
     ("framing", "body"),
     [
         (b"Content-Length: 100001", b"x" * 100_001),

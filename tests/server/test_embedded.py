@@ -91,6 +91,7 @@ def test_options_are_any_settings_of_gunicorn() -> None:
         ({"workers": -1}, "app.run(): workers cannot be -1: Value must be positive: -1"),
         ({"worker_exit": print}, "app.run(): worker_exit cannot be <built-in function print>"),
         ({"reload": True}, "app.run(): reload finds no new code"),
+        ({"config": "/nope.py"}, "app.run(): config cannot be '/nope.py': '/nope.py' doesn't exist"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
@@ -164,6 +165,34 @@ def test_the_server_serves_this_application() -> None:
     assert GunicornServer(app).wsgi() is app
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("certfile='/nope'", 'certfile "/nope" does not exist'),
+        ("worker_class='nope'", "worker_class cannot be 'nope': Entry point ('gunicorn.workers', '"),
+        ("worker_class='nope.Worker'", "worker_class cannot be 'nope.Worker': No module named 'nope'"),
+        ("worker_class='os.Nope'", "worker_class cannot be 'os.Nope': its module has no such class"),
+        ("worker_class='os.path'", "worker_class cannot be 'os.path': its module has no such class"),
+    ],
+)
+def test_what_shows_to_be_wrong_only_at_the_start_is_an_error_too(options: str, message: str) -> None:
+    # In a process of its own: gunicorn's master takes the signals over.
+    script = f"""
+from prologue import App
+from prologue.errors import SettingsError
+try:
+    App().run(port=0, errorlog="/dev/null", {options})
+except SettingsError as error:
+    print(error)
+"""
+    assert run_script(script).startswith(f"app.run(): {message}")
+
+
+def test_a_worker_that_only_gunicorn_can_import_is_left_to_it() -> None:
+    server = GunicornServer(App(), worker_class="elsewhere.Worker", pythonpath="/nowhere")
+    server._check_worker_class()
+
+
 def test_hooks_are_composed_anew_when_the_configuration_is_reloaded() -> None:
     called: list[str] = []
     app = App(startup=[lambda: called.append("startup")])
@@ -175,3 +204,21 @@ def test_hooks_are_composed_anew_when_the_configuration_is_reloaded() -> None:
 
     server.cfg.post_worker_init(Worker())
     assert called == ["startup", "init"]
+
+
+def test_shutdown_runs_even_if_the_hook_of_the_user_fails() -> None:
+    called: list[str] = []
+    app = App(shutdown=[lambda: called.append("shutdown")])
+    app.lifecycle.startup()
+
+    class Worker:
+        wsgi = app
+        pid = os.getpid()
+
+    def fail(server: Any, worker: Any) -> None:
+        called.append("exit")
+        raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        GunicornServer(app, worker_exit=fail).cfg.worker_exit(None, Worker())
+    assert called == ["exit", "shutdown"]

@@ -12,6 +12,7 @@ from prologue.lifecycle.events import Lifecycle, ShutdownManager
 from prologue.lifecycle.fork import abandon, on_fork
 from prologue.lifecycle.resources import Resource, Resources, opening_order
 from prologue.lifecycle.single_flight import MISSING, Missing, SingleFlight
+from prologue.lifecycle.steps import check_callable
 
 __all__ = [
     "MISSING",
@@ -22,6 +23,7 @@ __all__ = [
     "ShutdownManager",
     "SingleFlight",
     "abandon",
+    "check_callable",
     "on_fork",
     "opening_order",
 ]

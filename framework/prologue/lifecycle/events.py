@@ -11,7 +11,7 @@ from prologue.errors import LifecycleError
 from prologue.lifecycle.fork import abandon, on_fork
 from prologue.lifecycle.resources import Resources
 from prologue.lifecycle.single_flight import MISSING, Missing, SingleFlight
-from prologue.lifecycle.steps import Step, name_of, run_each
+from prologue.lifecycle.steps import Step, check_callable, name_of, run_each
 
 __all__ = ["Lifecycle", "ShutdownManager"]
 
@@ -77,7 +77,9 @@ class Lifecycle:
 
         Raises:
             LifecycleError: startup has completed, or shutdown has begun, in this process.
+            TypeError: it cannot be called.
         """
+        check_callable(handler, "a startup handler")
         with self._flight.lock:
             if self.started or self._stopping:
                 raise LifecycleError(
@@ -100,7 +102,9 @@ class Lifecycle:
 
         Raises:
             LifecycleError: the last shutdown handler has run in this process.
+            TypeError: it cannot be called.
         """
+        check_callable(handler, "a shutdown handler")
         with self._flight.lock:
             if self._stopped:
                 raise LifecycleError(f"shutdown handler {name_of(handler)} comes too late: shutdown is over")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-__all__ = ["Step", "name_of", "run_each"]
+__all__ = ["Step", "check_callable", "name_of", "run_each"]
 
 Step: TypeAlias = tuple[str, Callable[[], object]]
 """A label for the log, and the function to call."""
@@ -33,6 +33,16 @@ def run_each(steps: Iterable[Step]) -> list[Exception]:
     if interruption is not None:
         raise interruption
     return errors
+
+
+def check_callable(function: object, what: str) -> None:
+    """Refuse, where it is given, what could not be called later.
+
+    Raises:
+        TypeError: it cannot be called; the message says what was to be.
+    """
+    if not callable(function):
+        raise TypeError(f"{what} is a function, not {function!r:.200}")
 
 
 def name_of(function: Callable[..., object]) -> str:

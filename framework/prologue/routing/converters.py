@@ -42,7 +42,7 @@ class Converter:
         rank: place among typed parameters of one segment, lowest first; default: behind the built-in ones.
 
     Raises:
-        RouteError: the name is not an identifier.
+        RouteError: the name is not an identifier, or one of the functions cannot be called.
     """
 
     __slots__ = ("format", "name", "parse", "rank")
@@ -57,6 +57,8 @@ class Converter:
     ) -> None:
         if not _NAME.fullmatch(name):
             raise RouteError(f"converter name {name!r} must be letters, digits and underscores")
+        if not callable(parse) or not callable(format):
+            raise RouteError(f"converter {name!r}: not both of {parse!r} and {format!r} are functions")
         self.name = name
         self.parse = parse
         self.format = format

@@ -200,11 +200,10 @@ class Trie:
         """Return the child of a node for a segment, made if there is none of its shape."""
         match segment.kind:
             case Kind.STATIC:
-                child = node.literal.get(segment.text)
-                if child is None:
-                    if node.literal is _NO_LITERALS:
-                        node.literal = {}
-                    child = node.literal[segment.text] = self._new_node()
+                # There is none yet: the caller has looked.
+                if node.literal is _NO_LITERALS:
+                    node.literal = {}
+                child = node.literal[segment.text] = self._new_node()
             case Kind.TYPED | Kind.AFFIXED:
                 shape = segment.shape
                 sibling = node.conditional.get(shape)

@@ -41,7 +41,7 @@ def run(
     Raises:
         MissingExtraError: gunicorn is needed and not installed.
         SettingsError: an option is unknown or has a wrong value.
-        OSError: gunicorn cannot listen there.
+        OSError: the server cannot listen there.
         SystemExit: the server has ended; with status 0 when it was told to.
     """
     if app.settings.debug:

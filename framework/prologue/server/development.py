@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prologue.server.addresses import place
+from prologue.server.addresses import check_free, place
 
 if TYPE_CHECKING:
     from prologue.app import App
@@ -28,10 +28,12 @@ def run_development_server(
 
     Raises:
         SettingsError: host or port is none.
-        SystemExit: with status 1, the address is in use; what is wrong stands on stderr.
+        OSError: it cannot listen there.
     """
-    from werkzeug.serving import run_simple
+    from werkzeug.serving import is_running_from_reloader, run_simple
 
     address, number = place(app.settings, host, port)
+    if not is_running_from_reloader():  # whose child is handed the socket
+        check_free([(address, number)], reuse_port=False)
     # SECURITY: werkzeug's debugger runs any code that a visitor sends; our own page only shows the error.
     run_simple(address, number, app, use_reloader=use_reloader, use_debugger=False, threaded=True)

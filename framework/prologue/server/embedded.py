@@ -71,7 +71,10 @@ class GunicornServer(Application):  # type: ignore[misc]  # gunicorn has no type
         given = {key: value for key, value in vars(arguments).items() if key != "args" and value is not None}
         given |= self._options
         if given.get("config"):
-            from_file = self.load_config_from_file(given["config"])
+            try:
+                from_file = self.load_config_from_file(given["config"])
+            except RuntimeError as error:
+                raise SettingsError(f"app.run(): config cannot be {given['config']!r}: {error}") from error
             given = {name: from_file[name] for name in from_file.keys() & config.settings.keys()} | given
         for name, value in (_defaults(self._app.settings, given, config) | given).items():
             try:
@@ -116,10 +119,29 @@ class GunicornServer(Application):  # type: ignore[misc]  # gunicorn has no type
 
         Raises:
             OSError: an address cannot be listened on.
+            SettingsError: gunicorn finds only now that it cannot work with an option.
             SystemExit: always, at the end; with status 0 when the server was told to stop.
         """
         check_free(self.cfg.address, reuse_port=self.cfg.reuse_port)
-        super().run()
+        self._check_worker_class()
+        try:
+            super().run()
+        except ValueError as error:
+            raise SettingsError(f"app.run(): {error}") from error
+
+    def _check_worker_class(self) -> None:
+        """Look whether there is such a worker: gunicorn's own message is a traceback of thirty lines."""
+        if self.cfg.pythonpath:
+            return  # only gunicorn's `run` makes it importable from there
+        given = self.cfg.settings["worker_class"].get()
+        reason: object = "its module has no such class"
+        try:
+            found = isinstance(self.cfg.worker_class, type)
+        except Exception as error:
+            # The text of gunicorn's error is the traceback of the other.
+            found, reason = False, error.__context__ or error
+        if not found:
+            raise SettingsError(f"app.run(): worker_class cannot be {given!r}: {reason}")
 
 
 def _bind(address: str, port: int) -> str:

@@ -1,0 +1,53 @@
+"""Queries and urlencoded forms: what is sent is what is read, whether anything in it is encoded or not."""
+
+from __future__ import annotations
+
+import io
+from urllib.parse import parse_qsl, urlencode
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from prologue.bodies import body_stream, read_query, read_urlencoded
+from prologue.errors import BodyTooLargeError, HTTPError
+
+ALPHABET = ["a", "b", "=", "&", ";", "%", "%41", "%ff", "+", " ", "ж", "[]"]
+PIECES = st.lists(st.sampled_from(ALPHABET), max_size=12)
+
+
+@given(PIECES.map("".join))
+@example("")
+@example("=")
+@example("&a&&b=&=c&d=e=f")
+def test_the_short_way_reads_what_the_standard_library_does(text: str) -> None:
+    expected = parse_qsl(text, keep_blank_values=True, errors="werkzeug.url_quote")
+    query = read_query({"QUERY_STRING": text.encode().decode("latin-1")})
+    form = read_urlencoded(io.BytesIO(text.encode()), 1000, 1000)
+    assert sorted(query.items(multi=True)) == sorted(form.items(multi=True)) == sorted(expected)
+    assert list(query) == list(form) == list(dict(expected))
+
+
+@given(st.lists(st.tuples(st.text("aж &=%+;\n\0"), st.text("aж &=%+;\n\0")), max_size=4))
+def test_what_was_encoded_comes_back(pairs: list[tuple[str, str]]) -> None:
+    sent = urlencode(pairs)
+    assert sorted(read_query({"QUERY_STRING": sent}).items(multi=True)) == sorted(pairs)
+    assert sorted(read_urlencoded(io.BytesIO(sent.encode()), 1000, 1000).items(multi=True)) == sorted(pairs)
+
+
+def test_limits_hold_to_the_last_byte_and_the_last_field() -> None:
+    body = b"a=1&b=2"
+    assert len(read_urlencoded(io.BytesIO(body), len(body), 2)) == 2
+    with pytest.raises(BodyTooLargeError, match="more than 6 bytes"):
+        read_urlencoded(io.BytesIO(body), len(body) - 1, 2)
+    with pytest.raises(BodyTooLargeError, match="more than 1 fields"):
+        read_urlencoded(io.BytesIO(body), len(body), 1)
+    assert len(body_stream({"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": "7"}, 7).read()) == 7
+    with pytest.raises(BodyTooLargeError, match="more than 6 bytes"):
+        body_stream({"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": "7"}, 6)
+
+
+def test_a_form_that_is_not_utf_8_is_refused() -> None:
+    with pytest.raises(HTTPError, match="malformed") as refused:
+        read_urlencoded(io.BytesIO(b"a=\xff"), 1000, 1000)
+    assert refused.value.status == 400
