@@ -163,8 +163,14 @@ def test_a_fresh_connection_is_not_asked_and_an_old_one_is(pools: ExitStack, pos
     assert pool.stats().checks >= 1
 
 
-def test_after_an_error_a_connection_is_asked(pools: ExitStack, postgres: Postgres) -> None:
-    pool = make_pool(pools, postgres.url, max_connections=1)
+def test_after_an_error_a_connection_is_asked_where_its_reset_proves_nothing(
+    pools: ExitStack, postgres: Postgres
+) -> None:
+    class Own(PostgresAdapter):
+        reset_is_proof = False
+
+    pool = PsycopgPool(Own(postgres.url), max_connections=1)
+    pools.callback(pool.close, timeout=0)
     with pytest.raises(KeyError), pool.connection(LONG):
         raise KeyError("mine")
     number(pool)

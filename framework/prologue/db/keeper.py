@@ -223,15 +223,17 @@ class Keeper(PoolState):
 
     def _give_back(self, claim: Claim, failure: BaseException | None) -> None:
         """Undo what was not committed, and take the connection back from a borrower, who may have failed."""
+        adapter = self._adapter
+        doubtful = failure is not None and not adapter.reset_is_proof
         broken = True
         try:
-            if failure is None or not self._adapter.is_disconnect(failure):
-                self._adapter.reset(claim.entry.connection)
+            if failure is None or not (adapter.is_disconnect(failure) or (doubtful and _interrupts(failure))):
+                adapter.reset(claim.entry.connection)
                 broken = False
         except Exception as error:
             _logger.warning("pool %r: a connection came back broken: %s", self.name, str(error))
         finally:
-            self._take_back(claim, failure is not None, broken)
+            self._take_back(claim, doubtful, broken)
 
     def _take_back(self, claim: Claim, suspect: bool, broken: bool) -> None:
         entry = claim.entry
@@ -267,3 +269,11 @@ class Keeper(PoolState):
             self._pair()
         if now >= entry.limit or (self._waiters and self._doubtful):
             self._call_keeper()
+
+
+def _interrupts(error: BaseException) -> bool:
+    """Whether an error may have come between a question to the database and its answer.
+
+    A generator that is closed was not asking anything.
+    """
+    return not isinstance(error, (Exception, GeneratorExit))

@@ -415,7 +415,8 @@ class PsycopgPool:
             if failure is None or not self._adapter.is_disconnect(failure):
                 self._adapter.reset(connection)
                 broken = False
-                connection.last_ok = time.monotonic() if failure is None else 0.0
+                proven = failure is None or self._adapter.reset_is_proof
+                connection.last_ok = time.monotonic() if proven else 0.0
         except Exception as error:
             _logger.warning("pool %r: a connection came back broken: %s", self.name, error)
         finally:
