@@ -92,9 +92,16 @@ def test_the_minimum_is_opened_when_asked(pools: ExitStack, proxy: Proxy) -> Non
     with pytest.raises(PoolUnavailableError, match=r"0 of at least 2 .*: .*refused") as caught:
         pool.open(wait=True)
     assert isinstance(caught.value.__cause__, psycopg.OperationalError)
+    assert not pool.available
     proxy.repair()
     pool.open(wait=True, timeout=LONG)
+    assert pool.available
     assert pool.stats().idle >= 2
+    proxy.refuse()
+    pool.resize(min_connections=3)
+    until(lambda: pool.stats().open_errors > 4)
+    assert pool.available  # what is there works on
+    proxy.repair()
     pool.close()
     with pytest.raises(PoolClosedError):
         pool.open()

@@ -177,6 +177,11 @@ class ConnectionPool(Keeper):
         """Seconds that a caller who says nothing else waits for a connection."""
         return self._connection_timeout
 
+    @property
+    def available(self) -> bool:
+        """False while every attempt to connect fails and no connection is left."""
+        return not self._is_down()
+
     def connection(self, timeout: float | None = None) -> Lease:
         """Borrow a connection for a ``with`` block: commit at its end, roll back if it raises.
 

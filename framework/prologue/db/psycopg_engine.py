@@ -150,6 +150,11 @@ class PsycopgPool:
         """Seconds that a caller who says nothing else waits for a connection."""
         return self._connection_timeout
 
+    @property
+    def available(self) -> bool:
+        """False while every attempt to connect fails and no connection is left."""
+        return self._failure is None or self.stats().available
+
     def open(self, wait: bool = False, timeout: float | None = None) -> None:
         """Open the minimum now, instead of on first use.
 
