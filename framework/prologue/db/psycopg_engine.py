@@ -10,8 +10,8 @@ psycopg_pool does the queueing, connecting and replacing. What stands around it,
 * It lends bare connections, which can be given back twice. Here leases end once.
 * It knows no fork. Here the child opens an engine of its own.
 
-**Locks.** One, for what stands around the engine; nothing of the engine or the driver is called under it, except
-that it is opened, which waits for nothing.
+**Locks.** One, for what stands around the engine; nothing of the engine or the driver is called under it but
+what opens the engine, which waits for nothing.
 """
 
 from __future__ import annotations
