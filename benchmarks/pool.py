@@ -161,26 +161,17 @@ def best(rows: dict[str, dict[str, float]], what: str, pick: Callable[[Any], flo
     return pick(figures) if figures else None
 
 
-def over(one: float | None, other: float) -> float | None:
-    """Return a ratio, where there is one."""
-    return None if one is None else one / other
-
-
 def judge_load(report: Report, title: str, rows: dict[str, dict[str, float]]) -> None:
     """Compare one load with its bars."""
     threads, hold = LOADS[title]
     ours = rows[OURS]
     if not hold:
         if threads == CONNECTIONS:
-            peer = over(best(rows, "cycles/s", max), ours["cycles/s"])
-            report.bar(f"{title}: cycles/s, the best peer ÷ {OURS}", peer, 0.5)
+            report.bar(f"{title}: cycles/s, the best peer ÷ {OURS}", best(rows, "ratio", max), 0.5)
     elif hold == HOLDS["1 ms"] and threads > CONNECTIONS:
-        ideal = over(rows[NO_POOL]["cycles/s"], ours["cycles/s"])
-        report.bar(f"{title}: cycles/s, {CONNECTIONS} threads without a pool ÷ {OURS}", ideal, 1 / 0.95)
-        possible = over(rows[HAND_OFF]["cycles/s"], ours["cycles/s"])
-        report.bar(f"{title}: cycles/s, {HAND_OFF} ÷ {OURS}", possible, 1 / 0.95)
-        peer = over(best(rows, "cycles/s", max), ours["cycles/s"])
-        report.bar(f"{title}: cycles/s, the best peer ÷ {OURS}", peer, 1.0)
+        for name in (NO_POOL, HAND_OFF):
+            report.bar(f"{title}: cycles/s, {name} ÷ {OURS}", rows[name]["ratio"], 1 / 0.95)
+        report.bar(f"{title}: cycles/s, the best peer ÷ {OURS}", best(rows, "ratio", max), 1.0)
         wait = best(rows, "p99.9 ms", min)
         report.bar(
             f"{title}: p99.9 of the wait, {OURS} ÷ the best peer", wait and ours["p99.9 ms"] / wait, 1.0

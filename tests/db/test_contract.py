@@ -167,6 +167,26 @@ class ServerContract(SQLContract):
             self.write(connection, "mine")
             assert self.notes(connection) == ["mine"]
 
+    @pytest.mark.parametrize("error", [KeyError, SystemExit])
+    @pytest.mark.parametrize("by_the_pool", [False, True])
+    def test_neither_does_one_after_a_borrower_that_gives_back_in_any_case(
+        self, make: Callable[..., Any], by_the_pool: bool, error: type[BaseException]
+    ) -> None:
+        pool = make(max_connections=1)
+
+        def use() -> None:
+            connection = pool.get_connection(LONG)
+            try:
+                self.ask_and_raise(connection, "INSERT INTO notes VALUES ('theirs')", error)
+            finally:
+                pool.release_connection(connection) if by_the_pool else connection.close()
+
+        with pytest.raises(error):
+            use()
+        with pool.connection(LONG) as connection:
+            self.write(connection, "mine")
+            assert self.notes(connection) == ["mine"]
+
 
 class TestPostgres(ServerContract):
     identify = "SELECT pg_backend_pid()"

@@ -221,13 +221,25 @@ class Keeper(PoolState):
                 raise
         self._give_back(claim, error)
 
-    def _give_back(self, claim: Claim, failure: BaseException | None) -> None:
-        """Undo what was not committed, and take the connection back from a borrower, who may have failed."""
+    def _give_back(
+        self, claim: Claim, failure: BaseException | None, passing: BaseException | None = None
+    ) -> None:
+        """Undo what was not committed, and take the connection back from a borrower, who may have failed.
+
+        Args:
+            claim: to the connection.
+            failure: how the borrower failed.
+            passing: an error of which it is not known whether it comes from the use of the connection.
+        """
         adapter = self._adapter
-        doubtful = failure is not None and not adapter.reset_is_proof
+        met = passing if failure is None else failure
+        doubtful = met is not None and not adapter.reset_is_proof
+        interrupted = doubtful and not isinstance(met, (Exception, GeneratorExit))
         broken = True
         try:
-            if failure is None or not (adapter.is_disconnect(failure) or (doubtful and _interrupts(failure))):
+            # One who was interrupted may have left a question without its answer. A generator that is closed
+            # was not asking anything.
+            if not interrupted and (failure is None or not adapter.is_disconnect(failure)):
                 adapter.reset(claim.entry.connection)
                 broken = False
         except Exception as error:
@@ -269,11 +281,3 @@ class Keeper(PoolState):
             self._pair()
         if now >= entry.limit or (self._waiters and self._doubtful):
             self._call_keeper()
-
-
-def _interrupts(error: BaseException) -> bool:
-    """Whether an error may have come between a question to the database and its answer.
-
-    A generator that is closed was not asking anything.
-    """
-    return not isinstance(error, (Exception, GeneratorExit))
