@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-__all__ = ["OURS", "PEERS", "Connection", "Pool", "installed"]
+__all__ = ["OURS", "PEERS", "Connection", "HandOff", "Pool", "installed"]
 
 OURS = "prologue"
 
@@ -233,6 +235,39 @@ class DBUtils(Method):
 
     def close(self) -> None:
         self.pool.close()
+
+
+class HandOff(Pool):
+    """No pool, but what one that serves in order cannot do without: whoever is through wakes the next."""
+
+    def __init__(self, least: int, most: int, connect_seconds: float = 0.0) -> None:
+        self._free = most
+        self._waiters: deque[threading.Lock] = deque()
+        self._lock = threading.Lock()
+
+    def timed_cycle(self, hold: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        woken = None
+        with self._lock:
+            if self._free:
+                self._free -= 1
+            else:
+                woken = threading.Lock()
+                woken.acquire()
+                self._waiters.append(woken)
+        if woken is not None:
+            woken.acquire()
+        waited = time.perf_counter() - start
+        hold()
+        with self._lock:
+            if self._waiters:
+                self._waiters.popleft().release()
+            else:
+                self._free += 1
+        return waited
+
+    def close(self) -> None:
+        pass
 
 
 PEERS: dict[str, type[Pool]] = {

@@ -100,6 +100,7 @@ def test_pool_measures_cycles_loads_and_a_spike(tmp_path: Path) -> None:
     assert load["prologue"]["ratio"] == 1
     assert 0 < load["prologue"]["Jain"] <= 1
     assert load["no pool"]["cycles/s"] > 0
+    assert load["hand-off alone"].keys() == load["prologue"].keys()
     assert cases["spike"]["prologue"]["connections"] >= 5
     assert [bar["limit"] for bar in figures["bars"]][:2] == [0.4, 1.0]
     assert figures["bars"][-2]["limit"] == 7

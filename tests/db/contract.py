@@ -404,6 +404,7 @@ class PoolContract:
             assert (stats.size, stats.idle, stats.leased, stats.waiting) == (2, 1, 1, 0)
             assert (stats.acquires, stats.opened, stats.closed) == (3, 2, 0)
             assert stats.available
+            assert pool.available
             assert repr(pool).endswith("'shop' 1 leased, 1 idle, 0 waiting of 3>")
 
     # The end

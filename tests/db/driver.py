@@ -21,6 +21,7 @@ class FakeConnection:
         self.driver = driver
         self.number = number
         self.dead = False
+        self.behind = False  # its answers are those to questions before
         self.closes = 0
         self.checks = 0
         self.in_transaction = False
@@ -68,8 +69,8 @@ class FakeConnection:
             self.connection.in_transaction = True
             self.connection._answer()
 
-        def fetchone(self) -> tuple[int]:
-            return (1,)
+        def fetchone(self) -> tuple[int] | None:
+            return None if self.connection.behind else (1,)
 
         def close(self) -> None:
             pass

@@ -92,6 +92,83 @@ def test_an_error_that_ends_a_connection_closes_it(error: Exception, is_closed: 
     pool.close()
 
 
+class ProvingAdapter(LookingAdapter):
+    """Knows after a reset that the connection works."""
+
+    reset_after_commit = False
+    reset_is_proof = True
+
+    def reset(self, connection: FakeConnection) -> None:
+        connection.rollback()
+
+
+def write_and_raise(connection: FakeConnection, error: BaseException) -> None:
+    connection.write("undone")
+    raise error
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt()])
+@pytest.mark.parametrize("options", [{}, {"configure": lambda connection: None}])
+def test_an_error_costs_no_check_where_the_reset_is_proof(
+    options: dict[str, Any], error: BaseException
+) -> None:
+    pool = ConnectionPool(ProvingAdapter(Driver()), connection_timeout=30, max_connections=1, **options)
+    with pytest.raises(type(error)), pool.connection() as connection:
+        write_and_raise(connection, error)
+    with pool.connection(timeout=0) as connection:
+        assert (connection.number, connection.checks, connection.pending) == (1, 0, [])
+    pool.close()
+
+
+def test_a_connection_whose_reset_fails_is_closed_whatever_it_would_prove() -> None:
+    driver = Driver()
+    pool = ConnectionPool(ProvingAdapter(driver), connection_timeout=30)
+    connection = pool.get_connection()
+    driver.kill_all()
+    connection.close()
+    until(lambda: driver.open == [])
+    pool.close()
+
+
+def test_an_adapter_that_resets_otherwise_says_anew_whether_it_is_proof() -> None:
+    class Derived(ProvingAdapter):
+        pass
+
+    class Overriding(ProvingAdapter):
+        def reset(self, connection: FakeConnection) -> None:
+            pass
+
+    assert [adapter.reset_is_proof for adapter in (Adapter, Derived, Overriding)] == [False, True, False]
+    assert [adapter.reset_after_commit for adapter in (Adapter, Derived, Overriding)] == [False, False, True]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_a_connection_whose_borrower_was_interrupted_may_owe_an_answer_and_is_closed(
+    interruption: type[BaseException],
+) -> None:
+    driver = Driver()
+    pool = ConnectionPool(driver, connection_timeout=30)
+    with pytest.raises(interruption), pool.connection():
+        raise interruption
+    if interruption is GeneratorExit:  # comes where a generator gives something out, not in the driver
+        assert pool.with_connection(lambda connection: connection.checks) == 1
+    else:
+        until(lambda: driver.open == [])
+    pool.close()
+
+
+def test_a_connection_that_answers_something_else_fails_its_check(caplog: pytest.LogCaptureFixture) -> None:
+    driver = Driver()
+    pool = ConnectionPool(driver, connection_timeout=30, validation_interval=0)
+    with pool.connection() as connection:
+        connection.behind = True
+    with pool.connection() as connection:
+        assert connection.number == 2
+    until(lambda: driver.open == [2])
+    assert "out of step" in caplog.text
+    pool.close()
+
+
 def test_callbacks_leave_looking_and_disconnects_to_the_adapter() -> None:
     driver, adapter, pool = make_pool(max_connections=1, reset=lambda connection: None)
     pool.with_connection(lambda connection: None)

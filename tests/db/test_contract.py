@@ -12,10 +12,11 @@ from typing import Any
 import psycopg
 import pymysql
 import pytest
+from pymysql.constants.COMMAND import COM_QUERY
 
 from prologue.db import ConnectionPool
 from tests.concurrency import until
-from tests.db.contract import PoolContract
+from tests.db.contract import LONG, PoolContract
 from tests.db.driver import Driver, DriverError
 from tests.servers import MariaDB, Postgres, free_port
 
@@ -142,7 +143,52 @@ class TestSQLiteMemory(SQLiteContract):
     test_the_child_of_a_fork_has_connections_of_its_own = None  # type: ignore[assignment]
 
 
-class TestPostgres(SQLContract):
+class ServerContract(SQLContract):
+    """For databases at the other end of a wire."""
+
+    def ask(self, connection: Any, statement: str) -> None:
+        """Send a statement and leave the answer."""
+        raise NotImplementedError
+
+    def ask_and_raise(self, connection: Any, statement: str, error: type[BaseException]) -> None:
+        """Do what a thread does that is interrupted between a question and its answer."""
+        self.ask(connection, statement)
+        raise error
+
+    @pytest.mark.parametrize("error", [KeyError, SystemExit])
+    @pytest.mark.parametrize("statement", ["INSERT INTO notes VALUES ('theirs')", "SELECT 'theirs'"])
+    def test_nobody_gets_the_answer_to_the_question_of_another(
+        self, make: Callable[..., Any], statement: str, error: type[BaseException]
+    ) -> None:
+        pool = make(max_connections=1)
+        with pytest.raises(error), pool.connection(LONG) as connection:
+            self.ask_and_raise(connection, statement, error)
+        with pool.connection(LONG) as connection:
+            self.write(connection, "mine")
+            assert self.notes(connection) == ["mine"]
+
+    @pytest.mark.parametrize("error", [KeyError, SystemExit])
+    @pytest.mark.parametrize("by_the_pool", [False, True])
+    def test_neither_does_one_after_a_borrower_that_gives_back_in_any_case(
+        self, make: Callable[..., Any], by_the_pool: bool, error: type[BaseException]
+    ) -> None:
+        pool = make(max_connections=1)
+
+        def use() -> None:
+            connection = pool.get_connection(LONG)
+            try:
+                self.ask_and_raise(connection, "INSERT INTO notes VALUES ('theirs')", error)
+            finally:
+                pool.release_connection(connection) if by_the_pool else connection.close()
+
+        with pytest.raises(error):
+            use()
+        with pool.connection(LONG) as connection:
+            self.write(connection, "mine")
+            assert self.notes(connection) == ["mine"]
+
+
+class TestPostgres(ServerContract):
     identify = "SELECT pg_backend_pid()"
     engine = "prologue"
 
@@ -162,12 +208,23 @@ class TestPostgres(SQLContract):
     def kill(self, connection: Any, identity: Hashable) -> None:
         self.admin.execute("SELECT pg_terminate_backend(%s, 10000)", (identity,))
 
+    def ask(self, connection: Any, statement: str) -> None:
+        connection.execute("BEGIN")
+        connection.pgconn.send_query(statement.encode())
+
+    def test_an_error_of_the_borrower_costs_no_check(self, make: Callable[..., Any]) -> None:
+        pool = make(max_connections=1)
+        for _ in range(3):
+            with pytest.raises(KeyError), pool.connection(LONG) as connection:
+                self.write_and_raise(connection)
+        assert (pool.stats().idle, pool.stats().checks, pool.stats().opened) == (1, 0, 1)
+
 
 class TestPsycopgPool(TestPostgres):
     engine = "psycopg_pool"
 
 
-class TestMariaDB(SQLContract):
+class TestMariaDB(ServerContract):
     identify = "SELECT connection_id()"
 
     @pytest.fixture
@@ -200,3 +257,6 @@ class TestMariaDB(SQLContract):
                 return cursor.fetchone() is None
 
             until(is_gone)
+
+    def ask(self, connection: Any, statement: str) -> None:
+        connection._execute_command(COM_QUERY, statement)

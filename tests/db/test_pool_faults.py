@@ -191,6 +191,7 @@ def test_while_the_database_is_down_callers_are_told_at_once_and_why() -> None:
     setup = Setup()
     error = DriverError("refused")
     go_down(setup, error)
+    assert not setup.pool.available
     assert not setup.pool.stats().available
     with pytest.raises(PoolUnavailableError, match="down: DriverError: refused") as caught:
         setup.pool.get_connection(timeout=30)

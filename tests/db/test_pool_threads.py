@@ -80,6 +80,50 @@ def test_a_crowd_at_an_empty_pool_opens_no_more_than_the_maximum() -> None:
     pool.close(timeout=30)
 
 
+def test_a_spike_is_served_by_what_is_there_while_connecting_takes_its_time() -> None:
+    gate = threading.Event()
+    gate.set()
+    driver = Driver()
+
+    def connect() -> FakeConnection:
+        pass_gate(gate)
+        return driver()
+
+    pool = ConnectionPool(connect, 5, 50, connection_timeout=30, connect_timeout=30, name="spike")
+    pool.open(wait=True, timeout=30)
+    gate.clear()
+
+    def use(number: int) -> None:
+        with pool.connection() as connection:
+            hold(connection)
+
+    together(50, use)
+    assert pool.stats().acquires == 50
+    assert pool.stats().size <= 7  # with the two that are being opened
+    gate.set()
+    pool.close(timeout=30)
+    assert 5 <= len(driver.connections) <= 7
+
+
+def test_a_crowd_that_gave_up_is_no_burden_to_those_who_come_later() -> None:
+    pool = ConnectionPool(Driver(), max_connections=1, name="crowded")
+    held = pool.get_connection(timeout=30)
+
+    def give_up(number: int) -> PoolError | None:
+        try:
+            pool.get_connection(timeout=0.01)
+        except PoolTimeoutError as error:
+            return error
+        return None
+
+    assert None not in together(30, give_up)
+    assert (pool.stats().timeouts, pool.stats().waiting) == (30, 0)
+    held.close()
+    with pool.connection(timeout=0):
+        pass
+    pool.close(timeout=30)
+
+
 def test_a_driver_that_hangs_blocks_nobody_and_is_given_up() -> None:
     gate = threading.Event()
     driver = Driver()

@@ -92,9 +92,16 @@ def test_the_minimum_is_opened_when_asked(pools: ExitStack, proxy: Proxy) -> Non
     with pytest.raises(PoolUnavailableError, match=r"0 of at least 2 .*: .*refused") as caught:
         pool.open(wait=True)
     assert isinstance(caught.value.__cause__, psycopg.OperationalError)
+    assert not pool.available
     proxy.repair()
     pool.open(wait=True, timeout=LONG)
+    assert pool.available
     assert pool.stats().idle >= 2
+    proxy.refuse()
+    pool.resize(min_connections=3)
+    until(lambda: pool.stats().open_errors > 4)
+    assert pool.available  # what is there works on
+    proxy.repair()
     pool.close()
     with pytest.raises(PoolClosedError):
         pool.open()
@@ -163,8 +170,14 @@ def test_a_fresh_connection_is_not_asked_and_an_old_one_is(pools: ExitStack, pos
     assert pool.stats().checks >= 1
 
 
-def test_after_an_error_a_connection_is_asked(pools: ExitStack, postgres: Postgres) -> None:
-    pool = make_pool(pools, postgres.url, max_connections=1)
+def test_after_an_error_a_connection_is_asked_where_its_reset_proves_nothing(
+    pools: ExitStack, postgres: Postgres
+) -> None:
+    class Own(PostgresAdapter):
+        reset_is_proof = False
+
+    pool = PsycopgPool(Own(postgres.url), max_connections=1)
+    pools.callback(pool.close, timeout=0)
     with pytest.raises(KeyError), pool.connection(LONG):
         raise KeyError("mine")
     number(pool)

@@ -147,6 +147,16 @@ def test_an_inner_block_that_raises_undoes_its_own_work_alone(
     assert notes(pool) == [*before, "water"]
 
 
+def test_an_interruption_goes_on_although_the_inner_block_cannot_be_undone(
+    pool: ConnectionPool, work: SharedConnection
+) -> None:
+    with raised(KeyboardInterrupt), work.connection(), work.connection() as connection:
+        write(connection, "tea")
+        connection.close()
+        raise KeyboardInterrupt
+    assert notes(pool) == []
+
+
 def test_the_work_of_the_innermost_block_is_undone_with_the_block_around_it(
     pool: ConnectionPool, work: SharedConnection
 ) -> None:

@@ -115,6 +115,16 @@ def test_a_connection_that_the_borrower_closed_is_replaced() -> None:
     pool.close()
 
 
+def test_an_error_of_the_borrower_costs_no_check() -> None:
+    pool = ConnectionPool.from_url("sqlite:///:memory:", max_connections=1)
+    with pytest.raises(KeyError), pool.connection(30) as connection:
+        raise KeyError("mine")
+    with pool.connection(timeout=0) as again:
+        assert again is connection
+    assert pool.stats().checks == 0
+    pool.close()
+
+
 def test_a_check_finds_out_what_is_broken() -> None:
     adapter = SQLiteAdapter(":memory:")
     connection = adapter.connect()

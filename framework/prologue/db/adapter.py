@@ -25,10 +25,17 @@ class Adapter:
     #: True for an adapter that overrides `reset`, unless it says otherwise.
     reset_after_commit = False
 
+    #: Whether a connection that `reset` accepts works, whatever its borrower met before. Otherwise one that
+    #: comes back with an error is checked before it is lent again, and closed if its borrower was interrupted
+    #: (by ``SystemExit``, ``KeyboardInterrupt`` and the like): an answer may be under way that the next
+    #: borrower would take for its own. An adapter that overrides `reset` says it anew.
+    reset_is_proof = False
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "reset" in cls.__dict__ and "reset_after_commit" not in cls.__dict__:
-            cls.reset_after_commit = True
+        if "reset" in cls.__dict__:
+            cls.reset_after_commit = cls.__dict__.get("reset_after_commit", True)
+            cls.reset_is_proof = cls.__dict__.get("reset_is_proof", False)
 
     def __init__(self, connect: Callable[[], Any]) -> None:
         self._connect = connect
@@ -60,14 +67,16 @@ class Adapter:
         """Make sure that the connection works, and leave no transaction open.
 
         Raises:
-            Exception: it does not work; the pool closes it.
+            Exception: it does not work, or answers something else than it is asked; the pool closes it.
         """
         cursor = connection.cursor()
         try:
             cursor.execute("SELECT 1")
-            cursor.fetchone()
+            row = cursor.fetchone()
         finally:
             cursor.close()
+        if row is None:
+            raise ConnectionError(f"{connection!r}: no answer to SELECT 1: it is out of step with the server")
         connection.rollback()
 
     def commit(self, connection: Any) -> None:

@@ -32,6 +32,7 @@ class WithCallbacks(Adapter):
         self._own_check = check
         self._own_reset = reset
         self.reset_after_commit = reset is not None or adapter.reset_after_commit
+        self.reset_is_proof = adapter.reset_is_proof
         self.commit = adapter.commit  # type: ignore[method-assign]  # nothing is added to it
         self.close = adapter.close  # type: ignore[method-assign]
         self.is_alive = adapter.is_alive  # type: ignore[method-assign]

@@ -221,17 +221,31 @@ class Keeper(PoolState):
                 raise
         self._give_back(claim, error)
 
-    def _give_back(self, claim: Claim, failure: BaseException | None) -> None:
-        """Undo what was not committed, and take the connection back from a borrower, who may have failed."""
+    def _give_back(
+        self, claim: Claim, failure: BaseException | None, passing: BaseException | None = None
+    ) -> None:
+        """Undo what was not committed, and take the connection back from a borrower, who may have failed.
+
+        Args:
+            claim: to the connection.
+            failure: how the borrower failed.
+            passing: an error of which it is not known whether it comes from the use of the connection.
+        """
+        adapter = self._adapter
+        met = passing if failure is None else failure
+        doubtful = met is not None and not adapter.reset_is_proof
+        interrupted = doubtful and not isinstance(met, (Exception, GeneratorExit))
         broken = True
         try:
-            if failure is None or not self._adapter.is_disconnect(failure):
-                self._adapter.reset(claim.entry.connection)
+            # One who was interrupted may have left a question without its answer. A generator that is closed
+            # was not asking anything.
+            if not interrupted and (failure is None or not adapter.is_disconnect(failure)):
+                adapter.reset(claim.entry.connection)
                 broken = False
         except Exception as error:
             _logger.warning("pool %r: a connection came back broken: %s", self.name, str(error))
         finally:
-            self._take_back(claim, failure is not None, broken)
+            self._take_back(claim, doubtful, broken)
 
     def _take_back(self, claim: Claim, suspect: bool, broken: bool) -> None:
         entry = claim.entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -126,7 +127,8 @@ class PooledConnection:
         """Give the connection back; calling again does nothing."""
         claim = self._take()
         if claim is not None:
-            self._pool._give_back(claim, None)
+            # In a `finally` there may be an error on its way that came from the use of the connection.
+            self._pool._give_back(claim, None, passing=sys.exc_info()[1])
 
     def _take(self) -> Claim | None:
         """End the lease, once whatever the number of threads; return what is to be given back."""

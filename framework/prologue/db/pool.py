@@ -7,8 +7,8 @@ The rules, which the tests check:
 2. Callers wait for the pool alone. Connecting, checking and closing are jobs: each is a call of the driver on
    a thread of its own, with a deadline after which the pool goes on without it.
 3. A connection is checked before it is lent when it has been idle for ``validation_interval``, came back with
-   an error, or was opened before another turned out to be broken or the pool was suspended. One that is
-   fresh is lent at once.
+   an error (unless its reset is proof that it works), or was opened before another turned out to be broken
+   or the pool was suspended. One that is fresh is lent at once.
 4. A connection whose lifetime is over, or that was opened before :meth:`ConnectionPool.drain`, is never lent.
 5. While connecting fails and no connection is left, callers are told at once, with the cause. One attempt
    at a time goes on, at growing intervals.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -177,6 +178,11 @@ class ConnectionPool(Keeper):
         """Seconds that a caller who says nothing else waits for a connection."""
         return self._connection_timeout
 
+    @property
+    def available(self) -> bool:
+        """False while every attempt to connect fails and no connection is left."""
+        return not self._is_down()
+
     def connection(self, timeout: float | None = None) -> Lease:
         """Borrow a connection for a ``with`` block: commit at its end, roll back if it raises.
 
@@ -235,7 +241,7 @@ class ConnectionPool(Keeper):
         claim = connection._take()
         if claim is None:
             raise LeaseError(f"{self!r}: this connection was given back already, or lent before a fork")
-        self._give_back(claim, None)
+        self._give_back(claim, None, passing=sys.exc_info()[1])
 
     def open(self, wait: bool = False, timeout: float | None = None) -> None:
         """Open the minimum now, instead of on first use.

@@ -79,6 +79,8 @@ class PostgresAdapter(Adapter):
         SettingsError: libpq cannot read ``conninfo`` or knows no such option. The message shows no values.
     """
 
+    reset_is_proof = True  # libpq knows whether the connection is broken, and whether an answer is under way
+
     def __init__(
         self, conninfo: str = "", *, pgbouncer: bool = False, ping_timeout: float = 2.0, **options: Any
     ) -> None:

@@ -10,7 +10,8 @@ psycopg_pool does the queueing, connecting and replacing. What stands around it,
 * It lends bare connections, which can be given back twice. Here leases end once.
 * It knows no fork. Here the child opens an engine of its own.
 
-**Locks.** One, for what stands around the engine; nothing of the engine or the driver is called under it.
+**Locks.** One, for what stands around the engine; nothing of the engine or the driver is called under it but
+what opens the engine, which waits for nothing.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from prologue.db.adapter import Adapter
 from prologue.db.histogram import Counts
 from prologue.db.limits import require_at_least, require_positive, require_sizes
 from prologue.db.postgres import PostgresAdapter
+from prologue.db.psycopg_connecting import SHORTEST, Connecting
 from prologue.db.psycopg_lease import Loan, PsycopgConnection, PsycopgLease
 from prologue.db.stats import PoolStats
 from prologue.errors import (
@@ -40,7 +42,6 @@ from prologue.errors import (
 from prologue.lifecycle import abandon, on_fork
 
 if TYPE_CHECKING:
-    import psycopg
     import psycopg_pool
 
     Engine = psycopg_pool.ConnectionPool[Any]
@@ -49,8 +50,6 @@ __all__ = ["PsycopgPool"]
 
 T = TypeVar("T")
 
-SHORTEST: Final = 0.001  # seconds: with less psycopg_pool does not even look at what is idle
-PAUSE: Final = 0.08  # seconds after connecting failed
 LOOK: Final = 0.005  # seconds between two looks whether the minimum is there
 JOIN_SECONDS: Final = 0.1  # that closing waits for each thread of the engine before it tells those who wait
 
@@ -125,15 +124,14 @@ class PsycopgPool:
         self._engine: Engine | None = None
         self._leases: set[Loan] = set()
         self._asking = 0  # callers inside the engine
-        self._ending = threading.Event()
         self._returned = threading.Condition(self._lock)
         self._lost: SimpleQueue[Loan] = SimpleQueue()  # reentrant: filled by finalizers
-        self._failure: Exception | None = None
+        self._connecting = Connecting(self._adapter, self._lacks_connections)
         self._suspect_before = 0.0  # one last known to work no later must be asked
         self._acquires = self._waits = self._timeouts = self._refused = self._lost_count = 0
-        self._opened = self._open_errors = self._checks = self._check_errors = 0
+        self._checks = self._check_errors = 0
         self._wait_seconds = 0.0
-        self._wait_times, self._use_times, self._create_times = Counts(), Counts(), Counts()
+        self._wait_times, self._use_times = Counts(), Counts()
 
     def __repr__(self) -> str:
         numbers = {} if self._engine is None else self._engine.get_stats()
@@ -150,6 +148,11 @@ class PsycopgPool:
         """Seconds that a caller who says nothing else waits for a connection."""
         return self._connection_timeout
 
+    @property
+    def available(self) -> bool:
+        """False while every attempt to connect fails and no connection is left."""
+        return self._connecting.failure is None or self.stats().available
+
     def open(self, wait: bool = False, timeout: float | None = None) -> None:
         """Open the minimum now, instead of on first use.
 
@@ -165,13 +168,14 @@ class PsycopgPool:
         end = time.monotonic() + (self._connection_timeout if timeout is None else timeout)
         # psycopg_pool's own way of waiting closes the pool when the time is over.
         while wait and (stats := self.stats()).idle + stats.leased < self._min:
-            if self._ending.wait(LOOK):
+            if self._connecting.ending.wait(LOOK):
                 raise PoolClosedError(f"{self!r}: closed while it was opened")
             if time.monotonic() >= end:
-                reason = "connecting takes too long" if self._failure is None else self._failure
+                failure = self._connecting.failure
+                reason = "connecting takes too long" if failure is None else failure
                 raise PoolUnavailableError(
                     f"{self!r}: {stats.idle} of at least {self._min} connections opened: {reason}"
-                ) from self._failure
+                ) from failure
 
     def connection(self, timeout: float | None = None) -> PsycopgLease:
         """Borrow a connection for a ``with`` block: commit at its end, roll back if it raises.
@@ -250,7 +254,7 @@ class PsycopgPool:
         with self._lock:
             self._closed = True
             engine = self._engine
-        self._ending.set()
+        self._connecting.ending.set()
         if engine is not None:
             engine.close(JOIN_SECONDS)
         with self._lock:
@@ -261,6 +265,7 @@ class PsycopgPool:
         """Return the numbers of this moment; those of psycopg_pool may be of a moment later."""
         engine = self._engine
         numbers = {} if engine is None else engine.get_stats()
+        connecting = self._connecting
         with self._lock:
             leased = len(self._leases)
             idle = 0 if self._closed else numbers.get("pool_available", 0)
@@ -275,17 +280,17 @@ class PsycopgPool:
                 checking=0,
                 closing=0,
                 waiting=self._asking,
-                available=self._failure is None or idle + leased > 0,
+                available=connecting.failure is None or idle + leased > 0,
                 acquires=self._acquires,
                 waits=self._waits,
                 wait_seconds=self._wait_seconds,
                 timeouts=self._timeouts,
                 refused=self._refused,
-                opened=self._opened,
-                open_errors=self._open_errors,
+                opened=connecting.opened,
+                open_errors=connecting.open_errors,
                 checks=self._checks,
                 check_errors=self._check_errors,
-                closed=max(0, self._opened - idle - leased),
+                closed=max(0, connecting.opened - idle - leased),
                 abandoned=0,
                 lost=self._lost_count,
                 name=self.name,
@@ -293,7 +298,7 @@ class PsycopgPool:
                 suspended=False,
                 wait_time=self._wait_times.freeze(),
                 use_time=self._use_times.freeze(),
-                create_time=self._create_times.freeze(),
+                create_time=connecting.create_times.freeze(),
             )
 
     # Borrowing and giving back, for the leases
@@ -352,7 +357,7 @@ class PsycopgPool:
                 self._asking -= 1
         with self._lock:
             self._timeouts += 1
-            in_use, failure = len(self._leases), self._failure
+            in_use, failure = len(self._leases), self._connecting.failure
         if in_use and (failure is None or in_use >= self._max):
             raise PoolTimeoutError(
                 f"{self!r}: {in_use} of {self._max} in use, waited {waited:.2f} s:"
@@ -415,7 +420,8 @@ class PsycopgPool:
             if failure is None or not self._adapter.is_disconnect(failure):
                 self._adapter.reset(connection)
                 broken = False
-                connection.last_ok = time.monotonic() if failure is None else 0.0
+                proven = failure is None or self._adapter.reset_is_proof
+                connection.last_ok = time.monotonic() if proven else 0.0
         except Exception as error:
             _logger.warning("pool %r: a connection came back broken: %s", self.name, error)
         finally:
@@ -457,82 +463,21 @@ class PsycopgPool:
                     raise PoolClosedError(f"{self!r}: borrow before it is closed")
                 engine = self._engine
                 if engine is None:
-                    engine = self._engine = self._make_engine()
+                    engine = self._engine = self._connecting.make_engine(
+                        name=self.name,
+                        min_size=self._min,
+                        max_size=self._max,
+                        max_lifetime=self._max_lifetime,
+                        max_idle=self._idle_timeout,
+                        num_workers=self._max_connecting,
+                    )
                     engine.open()
         return engine
 
-    def _make_engine(self) -> Engine:
-        import psycopg_pool
-
-        return psycopg_pool.ConnectionPool(
-            open=False,
-            connection_class=_connection_class(self._note_connecting),
-            kwargs=self._adapter.options,
-            configure=self._stamp,
-            min_size=self._min,
-            max_size=self._max,
-            max_lifetime=self._max_lifetime,
-            max_idle=self._idle_timeout,
-            num_workers=self._max_connecting,
-            reconnect_timeout=0,
-            reconnect_failed=self._connecting_failed,
-            name=self.name,
-        )
-
-    def _connecting_failed(self, engine: Engine) -> None:
-        """Have the engine connect again, after a pause, while somebody waits or the minimum is not there.
-
-        psycopg_pool calls it, in a thread of its own, when it gives an attempt up. It has no public way to be
-        told to try; but it does when it is asked for a connection and has none.
-        """
-        from psycopg_pool import PoolClosed, PoolTimeout
-
-        if self._ending.wait(PAUSE):
-            return
-        if not self._asking and engine.get_stats()["pool_size"] >= self._min:
-            return
-        try:
-            connection = engine.getconn(SHORTEST)
-        except (PoolClosed, PoolTimeout):
-            return
-        engine.putconn(connection)
-
-    def _stamp(self, connection: Any) -> None:
-        connection.last_ok = time.monotonic()
-        connection.expires = connection.last_ok + self._max_lifetime
-
-    def _note_connecting(self, error: Exception | None, seconds: float) -> None:
-        with self._lock:
-            self._failure = error
-            if error is None:
-                self._opened += 1
-                self._create_times.add(seconds)
-            else:
-                self._open_errors += 1
+    def _lacks_connections(self, size: int) -> bool:
+        """Whether somebody waits, or there are fewer connections than the minimum."""
+        return self._asking > 0 or size < self._min
 
     def _after_fork(self) -> None:
         abandon((self._engine, self._leases))
         self._start_over()
-
-
-def _connection_class(note: Callable[[Exception | None, float], object]) -> type[psycopg.Connection[Any]]:
-    import psycopg
-
-    class Connection(psycopg.Connection[Any]):
-        """A connection that tells how connecting went, and has room for the pool's notes."""
-
-        expires: float
-        last_ok: float
-
-        @classmethod
-        def connect(cls, *arguments: Any, **options: Any) -> Self:
-            began = time.monotonic()
-            try:
-                connection = super().connect(*arguments, **options)
-            except Exception as error:
-                note(error, 0.0)
-                raise
-            note(None, time.monotonic() - began)
-            return connection
-
-    return Connection

@@ -159,7 +159,7 @@ class ReplicatedPool:
         end = self._clock() + timeout
         for replica in self._in_order():
             # Asking one that is down makes it connect anew, which takes none of the caller's time.
-            half = max(0.0, end - self._clock()) / 2 if replica.stats().available else 0.0
+            half = max(0.0, end - self._clock()) / 2 if replica.available else 0.0
             try:
                 borrowed = borrow(replica, half)
             except PoolError as error:

@@ -205,13 +205,13 @@ class _Transaction:
         if error is None:
             try:
                 self._execute(f"RELEASE SAVEPOINT {savepoint}")
-            except BaseException:
-                self._undo(savepoint)
+            except BaseException as failure:
+                self._undo(savepoint, failure)
                 raise
         else:
-            self._undo(savepoint)
+            self._undo(savepoint, error)
 
-    def _undo(self, savepoint: str) -> None:
+    def _undo(self, savepoint: str, error: BaseException) -> None:
         try:
             self._execute(f"ROLLBACK TO SAVEPOINT {savepoint}")
             self._execute(f"RELEASE SAVEPOINT {savepoint}")
@@ -221,7 +221,8 @@ class _Transaction:
                 "the savepoint is gone: everything since the outermost block began is rolled back"
             )
             self._failure = failure
-            raise
+            if isinstance(error, Exception):
+                raise  # an interruption goes on as what it is
 
     def _execute(self, statement: str) -> None:
         cursor = self.connection.cursor()

@@ -48,6 +48,7 @@ class SQLiteAdapter(Adapter):
     """
 
     reset_after_commit = False
+    reset_is_proof = True
 
     def __init__(self, path: str | os.PathLike[str], busy_timeout: float = 5.0) -> None:
         super().__init__(self._open)
