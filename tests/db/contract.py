@@ -419,6 +419,12 @@ class PoolContract:
         pool.close()
         until(lambda: pool.stats().size == 0)
 
+    def test_a_pool_closes_at_the_end_of_its_block(self, make: Callable[..., Any]) -> None:
+        with make() as pool:
+            assert pool.with_connection(lambda connection: connection is not None)
+        with pytest.raises(PoolClosedError):
+            pool.get_connection(0)
+
     def test_a_pool_that_was_never_used_can_be_closed(self, make: Callable[..., Any]) -> None:
         pool = make()
         pool.close()

@@ -209,6 +209,17 @@ def test_drain_and_close_reach_every_pool() -> None:
             database.pool.get_connection(readonly=readonly)
 
 
+def test_every_pool_is_closed_at_the_end_of_a_block() -> None:
+    database = Database()
+    with database.pool as pool:
+        assert database.served() == "r1"
+    for setup in database.setups:
+        with pytest.raises(PoolClosedError):
+            setup.pool.get_connection(0)
+    with pytest.raises(PoolClosedError):
+        pool.get_connection(0)
+
+
 def test_close_waits_for_all_pools_together() -> None:
     class Slow(ConnectionPool):
         def close(self, timeout: float = 5.0, force: bool = False) -> None:

@@ -327,6 +327,12 @@ class ConnectionPool(Keeper):
         if not empty:
             _logger.warning("%s: not empty %.2f s after it was closed", repr(self), timeout)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
     def stats(self) -> PoolStats:
         """Return the numbers of this moment, all of the same moment."""
         with self._lock:

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from prologue.db.adapter import Adapter
 from prologue.db.histogram import Counts
@@ -260,6 +260,12 @@ class PsycopgPool:
         with self._lock:
             if not self._returned.wait_for(lambda: not self._leases, min(timeout, threading.TIMEOUT_MAX)):
                 _logger.warning("pool %r: not empty %.2f s after it was closed", self.name, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
     def stats(self) -> PoolStats:
         """Return the numbers of this moment; those of psycopg_pool may be of a moment later."""

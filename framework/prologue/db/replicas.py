@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from prologue.db.lease import Lease, PooledConnection
 from prologue.db.pool import ConnectionPool
@@ -150,6 +150,12 @@ class ReplicatedPool:
         end = self._clock() + timeout
         for pool in self._pools:
             pool.close(max(0.0, end - self._clock()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
     def _borrow(self, timeout: float | None, borrow: Callable[[ConnectionPool, float], T]) -> T:
         if timeout is None:
