@@ -9,7 +9,7 @@ import random
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 
@@ -163,6 +163,30 @@ def test_a_value_that_leaves_while_it_is_read_is_a_miss() -> None:
     leaving.append("key")
     assert cache.get("key", "default") == "default"
     assert cache.stats().misses == 1
+
+
+def test_a_value_that_is_set_while_the_one_before_is_found_expired_stays() -> None:
+    clock = Clock()
+    cache = InMemoryCache(clock=clock)
+    cache.set("key", "old", ttl=1)
+    cache.set_many({f"key {number}": 1 for number in range(40)}, ttl=1)  # they are swept first
+    clock.advance(2)
+
+    class LockThatComesLate:
+        def __init__(self, lock: Any) -> None:
+            self.lock = lock
+
+        def __enter__(self) -> None:
+            cache._lock = self.lock
+            cache.set("key", "new", ttl=1)
+            self.lock.acquire()
+
+        def __exit__(self, *exc_info: object) -> None:
+            self.lock.release()
+
+    cache._lock = cast(Any, LockThatComesLate(cache._lock))
+    cache.get("key")
+    assert cache.get("key") == "new"
 
 
 def test_a_value_that_takes_the_place_of_another_is_no_hit() -> None:
@@ -348,6 +372,23 @@ def test_what_is_over_leaves_before_what_is_not() -> None:
     assert cache.stats().evictions == 0
 
 
+@every_policy
+@pytest.mark.parametrize("phase", range(20))
+def test_room_for_several_is_made_of_what_is_over_first(policy: Policy, phase: int) -> None:
+    clock = Clock()
+    cache = InMemoryCache(1200, policy=policy, clock=clock)  # makes room for 20 at once, sweeps 16
+    for number in range(100):
+        cache.set(f"long {number}", 1)
+        cache.get(f"long {number}")
+    for number in range(1100 + phase):
+        cache.set(f"short {number}", 1, ttl=1)
+    evicted = cache.stats().evictions
+    clock.advance(2)
+    for number in range(100):
+        cache.set(f"new {number}", 1)
+    assert cache.stats().evictions == evicted
+
+
 def test_what_is_over_is_swept_a_few_at_a_time() -> None:
     clock = Clock()
     cache = InMemoryCache(10_000, clock=clock)
@@ -408,6 +449,15 @@ def test_jitter_shortens_lives_differently() -> None:
 
 
 # -- listeners and copies --
+
+
+def test_children_do_not_draw_the_same_jitter() -> None:
+    cache = InMemoryCache(clock=Clock(), options=CacheOptions(ttl=100, jitter=0.5))
+
+    def child() -> list[float]:
+        return [cache.entry(1).fresh_until for _ in range(5)]
+
+    assert in_child(child) != in_child(child)
 
 
 def test_a_listener_hears_why_an_entry_left() -> None:

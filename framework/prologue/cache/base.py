@@ -343,7 +343,7 @@ class CacheBackend(ABC):
 
         Args:
             key: a str of any content and length.
-            delta: may be negative; Memcached's counters stop at zero.
+            delta: may be negative.
             initial: what a key without a fresh value counts from.
             ttl: of the value if this call creates it.
 
@@ -490,6 +490,7 @@ class CacheBackend(ABC):
     def _after_fork(self) -> None:
         self.pending.after_fork()
         self.counters = Counters()
+        self._random = random.Random()  # else all children would draw the same jitter
         self._loader.after_fork()
 
     def __enter__(self) -> CacheBackend:

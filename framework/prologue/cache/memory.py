@@ -279,7 +279,7 @@ class InMemoryCache(CacheBackend):
             node = nodes.get(key)
             if node is None:
                 if len(new) >= self._batch:  # without weights there is room for a whole batch
-                    self._make_room()
+                    self._make_room(now)
                 node = nodes[key] = Node(key, value, until)
                 new.append(node)
                 if self._buffer is not None:
@@ -369,7 +369,7 @@ class InMemoryCache(CacheBackend):
         if weigh and node.weight > self._most_weight:
             return  # as if it had been evicted at once
         if len(self._nodes) >= self._most_entries or len(self._new) >= self._batch:
-            self._make_room()
+            self._make_room(now)
         self._nodes[node.key] = node
         self._new.append(node)
         if self._buffer is not None:
@@ -384,12 +384,12 @@ class InMemoryCache(CacheBackend):
                 if self._expiry.next > now or not self._sweep(now):
                     self._evict(1)
 
-    def _make_room(self) -> None:
+    def _make_room(self, now: float) -> None:
         """Tell the policy of the new nodes, and make room for as many more."""
-        if self.max_entries is None:
-            self._evict(0)
-        else:
-            self._evict(max(0, len(self._nodes) + self._batch - self.max_entries))
+        while (excess := len(self._nodes) + self._batch - self._most_entries) > 0:
+            if self._expiry.next > now or not self._sweep(now):
+                break
+        self._evict(int(max(0, excess)))
 
     def _evict(self, count: int) -> None:
         victims = self._policy.make_room(self._new, count)
@@ -445,6 +445,8 @@ class InMemoryCache(CacheBackend):
         """Remove a node unless it has left meanwhile; return whether it was there."""
         with self._lock:
             there = self._nodes.get(node.key) is node
+            if there and cause == "expired":  # it may have got another value meanwhile
+                there = self._is_over(node, self.clock())
             if there:
                 self._remove_node(node, cause)
         if self._removed:
