@@ -151,6 +151,47 @@ def test_a_factory_runs_where_it_was_asked_for_when_all_threads_are_busy() -> No
     cache.close()
 
 
+def test_a_stale_value_is_served_at_once_when_all_threads_are_busy() -> None:
+    clock = Clock()
+    cache = InMemoryCache(clock=clock, options=CacheOptions(ttl=1, stale=100, soft_timeout=30))
+    cache.set("key", "old")
+    clock.advance(2)
+    gate = Event()
+    busy = CacheOptions(hard_timeout=30)
+    tasks = [Task(partial(cache.get_or_set, key, partial(pass_gate, gate), options=busy)) for key in "abcd"]
+    until_waiting(4)
+    assert cache.get_or_set("key", lambda: "new") == "old"
+    assert cache.stats().stale_served == 1
+    gate.set()
+    for task in tasks:
+        task.result()
+    until(lambda: cache._loader._background._idle == 4)
+    assert cache.get_or_set("key", lambda: "new") == "new"
+    cache.close()
+
+
+def test_a_tag_that_is_invalidated_parts_only_those_who_make_what_is_under_it() -> None:
+    cache = InMemoryCache()
+    gate = Event()
+
+    def make(context: FactoryContext) -> str:
+        context.add_tags("b")
+        pass_gate(gate)
+        return "made once"
+
+    first = Task(lambda: cache.get_or_set("key", make, tags=("a",)))
+    until(lambda: cache._loader._flights and "b" in cache._loader._flights["key"].tags)
+    cache.invalidate_tags("c")
+    second = Task(lambda: cache.get_or_set("key", lambda: "made twice"))
+    until_waiting(1)
+    for tag in "ab":
+        cache.invalidate_tags(tag)
+        assert cache.get_or_set("key", lambda: "made anew", tags=("a", "b")) == "made anew"
+    gate.set()
+    assert [first.result(), second.result()] == ["made once"] * 2
+    assert cache.get("key") == "made anew"
+
+
 def test_a_refresh_is_put_off_when_all_threads_are_busy_and_after_it_failed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -335,6 +376,18 @@ def test_what_another_process_stored_before_the_lease_was_ours_is_taken() -> Non
     assert InMemoryCache._acquire(cache, "lease:key", "another process", 60) is not None, "it was given back"
 
 
+def test_a_lease_that_cannot_be_given_back_costs_nobody() -> None:
+    class Late(Unreachable):
+        def _acquire(self, name: str, token: str, ttl: float) -> int | None:
+            self.set("key", "theirs", 60)
+            return super()._acquire(name, token, ttl)
+
+    cache = Late()
+    cache.down = {"unlock"}
+    assert cache.get_or_set("key", lambda: "ours", options=CacheOptions(lease=30)) == "theirs"
+    assert cache.stats().errors == 1
+
+
 def test_a_stale_value_does_not_stand_for_the_one_that_a_lease_is_for() -> None:
     clock = Clock()
     cache = InMemoryCache(clock=clock, options=CacheOptions(ttl=1, stale=10, lease=30))
@@ -364,6 +417,35 @@ def test_the_background_ends_threads_that_have_nothing_to_do() -> None:
     until(lambda: not ran.is_set())
     background.close()
     assert not background.try_run(ran.set)
+
+
+def test_what_the_background_takes_while_it_is_closed_is_done() -> None:
+    done: list[int] = []
+    taken = 0
+    for _ in range(100):
+        background = Background("test", limit=2)
+        with impatient_threads():
+            results = together(
+                3,
+                lambda number, one=background: (
+                    one.try_run(partial(done.append, 1)) if number else one.close()
+                ),
+            )
+        taken += results.count(True)
+        background.close()
+    assert len(done) == taken
+
+
+def test_without_threads_the_background_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    cache = InMemoryCache(options=CacheOptions(hard_timeout=30))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert cache.get_or_set("key", threading.get_ident) == threading.get_ident()
+    assert cache.get_or_set("other", threading.get_ident) != threading.get_ident()
+    cache.close()
 
 
 def test_the_background_outlives_what_it_runs(caplog: pytest.LogCaptureFixture) -> None:

@@ -265,7 +265,7 @@ def hear(cache: MultiLevelCache, change: Callable[[], object]) -> None:
 def lose(cache: MultiLevelCache) -> None:
     """Do what another process does, and what is done because it was not heard."""
     cache._last._remove("k")
-    cache.drop_all(cleared=False)
+    cache.drop_all(changed=False)
 
 
 CHANGES: dict[str, tuple[Callable[[MultiLevelCache], object], Any]] = {
@@ -534,7 +534,7 @@ def test_a_middle_level_that_is_down_is_passed_by_and_made_up_for() -> None:
         cache.incr("n")
     with pytest.raises(CacheUnavailableError):
         cache.delete("gone")
-    cache.drop_all(cleared=False)
+    cache.drop_all(changed=False)
     assert cache.get_many(["k", "n"]) == {"k": "new"}
     middle.down = False
     assert cache.incr("n") == 1

@@ -44,7 +44,6 @@ class Background:
 
     def try_run(self, task: Callable[[], object]) -> bool:
         """Run a task on a thread, unless all are busy; return whether it runs. Its errors are logged."""
-        thread = None
         with self._lock:
             if self._closed:
                 return False
@@ -52,12 +51,14 @@ class Background:
                 self._idle -= 1
             elif len(self._threads) < self._limit:
                 thread = threading.Thread(target=self._work, name=f"{self._name} background", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # there can be no more threads, or the interpreter is ending
+                    return False
                 self._threads.add(thread)
             else:
                 return False
-        self._tasks.put(task)
-        if thread is not None:
-            thread.start()
+            self._tasks.put(task)  # under the lock: before what close() puts
         return True
 
     def _work(self) -> None:

@@ -34,7 +34,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from prologue.cache.entry import NEVER, Entry, TagGenerations
+from prologue.cache.entry import NEVER, Entry, TagGenerations, tag_names
 from prologue.cache.loading import Loader
 from prologue.cache.locking import CacheLock
 from prologue.cache.options import CacheOptions, Duration, seconds
@@ -276,7 +276,7 @@ class CacheBackend(ABC):
             CacheClosedError: the cache is closed.
             Exception: what the factory raises, unless a stale value can be served.
         """
-        return self._loader.get_or_set(key, factory, ttl, tuple(tags), options)
+        return self._loader.get_or_set(key, factory, ttl, tags, options)
 
     def refresh(
         self,
@@ -291,7 +291,7 @@ class CacheBackend(ABC):
 
         If its factory runs already, its outcome is shared.
         """
-        return self._loader.refresh(key, factory, ttl, tuple(tags), options)
+        return self._loader.refresh(key, factory, ttl, tags, options)
 
     # -- writing --
 
@@ -397,7 +397,7 @@ class CacheBackend(ABC):
             CacheUnavailableError: the store does not answer, and the values may still be served.
         """
         if tags:
-            self._loader.overtake_all()
+            self._loader.overtake(tags)
             self._invalidate(tags)
 
     def clear(self) -> None:
@@ -459,9 +459,7 @@ class CacheBackend(ABC):
             CacheUnavailableError: the store does not answer.
             TypeError: the tags are one str: its letters are surely not meant.
         """
-        if isinstance(tags, str):
-            raise TypeError(f"tags are several str, such as ({tags!r},), not one")
-        names = tuple(dict.fromkeys(tags))
+        names = tag_names(tags)
         return tuple(zip(names, self._generations(names), strict=True)) if names else ()
 
     def _moments(self, ttl: Duration | None, options: CacheOptions) -> tuple[float, float, float]:

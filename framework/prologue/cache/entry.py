@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["NEVER", "Entry", "TagGenerations"]
+__all__ = ["NEVER", "Entry", "TagGenerations", "tag_names"]
 
 NEVER = math.inf
 """A moment that does not come."""
 
 TagGenerations = tuple[tuple[str, int], ...]
 """Tags, each with its generation before the value was made."""
+
+
+def tag_names(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return tags, each once.
+
+    Raises:
+        TypeError: they are one str: its letters are surely not meant.
+    """
+    if isinstance(tags, str):
+        raise TypeError(f"tags are several str, such as ({tags!r},), not one")
+    return tuple(dict.fromkeys(tags))
 
 
 class Entry:

@@ -414,16 +414,16 @@ class MultiLevelCache(CacheBackend):
 
     def drop_tags(self, tags: Sequence[str]) -> None:
         """Ask again for the generations of tags that another process invalidated; called by the backplane."""
+        self._loader.overtake(tags)
         self._tags.forget(tags)
 
-    def drop_all(self, *, cleared: bool) -> None:
+    def drop_all(self, *, changed: bool) -> None:
         """Forget all local values; called by the backplane.
 
         Args:
-            cleared: another process cleared the cache. Otherwise what others changed was not heard for a
-                while.
+            changed: whether another process may have changed what is being made now.
         """
-        if cleared:
+        if changed:
             self.pending.overtake_all()
         self._fills.overtake_all()
         self._tags.forget_all()

@@ -265,6 +265,8 @@ class CacheContract(ABC):
     def test_tags_are_several(self, cache: CacheBackend) -> None:
         with pytest.raises(TypeError, match="tags are several"):
             cache.set("key", 1, tags="users")
+        with pytest.raises(TypeError, match="tags are several"):
+            cache.get_or_set("key", lambda: 1, tags="users")
 
     # -- get_or_set --
 
