@@ -346,13 +346,30 @@ def test_a_local_hit_asks_nobody_for_the_generations_of_its_tags() -> None:
     setup.cache.set("k", 1, tags=("users", "all"))
     setup.store.calls.clear()
     assert [setup.cache.get("k") for _ in range(3)] == [1, 1, 1]
+    assert setup.cache.get_many(["k"]) == {"k": 1}
     assert setup.store.calls == []
     setup.cache.invalidate_tags("users")
     assert setup.cache.get("k") is None
+    assert setup.cache.get_many(["k"]) == {}
     setup.cache.set("untagged", 1)
     setup.store.calls.clear()
     assert setup.cache.get("untagged") == 1
     assert setup.store.calls == []
+
+
+def test_the_generations_of_many_tags_are_asked_for_at_once() -> None:
+    setup = Setup()
+    for number in range(5):
+        setup.cache.set(f"k{number}", number, tags=(f"tag {number}",))
+    setup.cache.drop_tags([f"tag {number}" for number in range(5)])
+    setup.store.calls.clear()
+    keys = [f"k{number}" for number in range(5)]
+    assert setup.cache.get_many(keys) == {f"k{number}": number for number in range(5)}
+    assert setup.store.calls == ["generations"]
+    setup.cache.drop_all(changed=True)
+    setup.store.calls.clear()
+    assert len(setup.cache.get_many(keys)) == 5
+    assert setup.store.calls == ["read", "generations"]
 
 
 def test_tags_that_another_process_invalidated_are_noticed_within_the_maximum_age() -> None:

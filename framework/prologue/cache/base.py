@@ -180,6 +180,10 @@ class CacheBackend(ABC):
     def _generations(self, tags: Sequence[str]) -> tuple[int, ...]:
         """Return the generation of each tag; of one that was never invalidated too."""
 
+    def _seen_generations(self, tags: Sequence[str]) -> tuple[int, ...]:
+        """Return the same for reading; a backend that knows them without asking its store need not ask."""
+        return self._generations(tags)
+
     @abstractmethod
     def _invalidate(self, tags: Sequence[str]) -> None:
         """Give each tag a generation that it never had."""
@@ -234,7 +238,7 @@ class CacheBackend(ABC):
         try:
             entries = self._read_many(wanted)
             names = list(dict.fromkeys(tag for entry in entries.values() for tag, _ in entry.tags))
-            generations = dict(zip(names, self._generations(names), strict=True)) if names else {}
+            generations = dict(zip(names, self._seen_generations(names), strict=True)) if names else {}
         except CacheUnavailableError:
             self.counters.errors += 1
             entries = {}
@@ -475,7 +479,7 @@ class CacheBackend(ABC):
         return fresh_until, stale_until, NEVER if options.eager is None else now + life * options.eager
 
     def _current(self, tags: TagGenerations) -> bool:
-        return self._generations([tag for tag, _ in tags]) == tuple(number for _, number in tags)
+        return self._seen_generations([tag for tag, _ in tags]) == tuple(number for _, number in tags)
 
     def _check_open(self) -> None:
         if self.closed:

@@ -207,9 +207,8 @@ class MultiLevelCache(CacheBackend):
         tags = list(dict.fromkeys(tag for entry in fresh.values() for tag, _ in entry.tags))
         if not tags:
             return fresh
-        if level in self._local:
-            return {key: entry for key, entry in fresh.items() if self._current(entry.tags)}
-        current = dict(zip(tags, self._generations(tags), strict=True))
+        generations = self._seen_generations if level in self._local else self._generations
+        current = dict(zip(tags, generations(tags), strict=True))
         return {
             key: entry
             for key, entry in fresh.items()
@@ -239,6 +238,12 @@ class MultiLevelCache(CacheBackend):
     def _current(self, tags: TagGenerations) -> bool:
         current = self._tags.current(tags)
         return super()._current(tags) if current is None else current
+
+    def _seen_generations(self, tags: Sequence[str]) -> tuple[int, ...]:
+        known = self._tags.known(tags)
+        if unknown := [tag for tag in tags if tag not in known]:
+            known.update(zip(unknown, self._generations(unknown), strict=True))
+        return tuple(known[tag] for tag in tags)
 
     def _generations(self, tags: Sequence[str]) -> tuple[int, ...]:
         epoch = self._tags.epoch
