@@ -421,19 +421,20 @@ def test_the_background_ends_threads_that_have_nothing_to_do() -> None:
 
 def test_what_the_background_takes_while_it_is_closed_is_done() -> None:
     done: list[int] = []
-    taken = 0
+    taken: list[bool] = []
     for _ in range(100):
         background = Background("test", limit=2)
+
+        def take_or_close(number: int) -> None:
+            if number:
+                taken.append(background.try_run(partial(done.append, 1)))  # noqa: B023
+            else:
+                background.close()  # noqa: B023
+
         with impatient_threads():
-            results = together(
-                3,
-                lambda number, one=background: (
-                    one.try_run(partial(done.append, 1)) if number else one.close()
-                ),
-            )
-        taken += results.count(True)
+            together(3, take_or_close)
         background.close()
-    assert len(done) == taken
+    assert len(done) == taken.count(True)
 
 
 def test_without_threads_the_background_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,18 @@ def test_a_stale_value_is_there_for_those_who_serve_it() -> None:
     assert entry.value == "upper"
 
 
+def test_a_miss_is_one_read_of_the_store_also_where_stale_values_are_kept() -> None:
+    setup = Setup(options=CacheOptions(ttl=5, stale=60))
+    for expected in (1, 2):
+        setup.store.calls.clear()
+        assert setup.cache.get_or_set("k", lambda: expected) == expected  # noqa: B023
+        assert setup.store.calls == ["read", "write pending"]
+        assert setup.cache.get_or_set("k", lambda: 9) == expected
+        setup.clock.now += 6
+    stats = setup.cache.stats()
+    assert (stats.hits, stats.misses) == (2, 2)
+
+
 def test_one_level_is_a_cache_too() -> None:
     cache = MultiLevelCache(InMemoryCache())
     cache.set("k", 1)

@@ -32,7 +32,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from prologue.cache.entry import NEVER, Entry, TagGenerations, tag_names
 from prologue.cache.loading import Loader
@@ -113,6 +113,9 @@ class CacheBackend(ABC):
         self._random = random.Random()
         self._loader = Loader(self)
         on_fork(self._after_fork)
+
+    #: Whether :meth:`get` costs so little that ``get_or_set`` tries it before it looks for what is stale.
+    get_is_quick: ClassVar[bool] = False
 
     # -- the primitives --
 

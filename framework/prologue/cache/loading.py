@@ -101,7 +101,8 @@ class Loader:
         """Return the fresh value of a key, or make it."""
         ended = self._ended
         options = self._cache.options if options is None else options
-        if options.eager is None:
+        counted = options.eager is None and (not options.stale or self._cache.get_is_quick)
+        if counted:
             value = self._cache.get(key, MISSING)
             if value is not MISSING:
                 found: T = value
@@ -109,12 +110,12 @@ class Loader:
         call = _Call(key, factory, ttl, tags, options)
         entry = self._look(call) if options.eager is not None or options.stale else None
         if entry is not None:
-            self._cache.counters.hits += options.eager is not None
+            self._cache.counters.hits += not counted
             if self._cache.clock() >= entry.refresh_at:
                 self._refresh_in_background(call, entry)
             kept: T = entry.value
             return kept
-        self._cache.counters.misses += options.eager is not None
+        self._cache.counters.misses += not counted
         return self._make(call, ended)
 
     def refresh(
@@ -169,7 +170,7 @@ class Loader:
                 if is_ours and not in_background:
                     if timed and call.fallback is not None:
                         self._end(leader)  # all threads are busy, and here no timeout could stop the factory
-                        return self._serve_stale(call.fallback)
+                        return self._serve_stale(call, call.fallback)
                     self._fly(leader, call, in_background=False)
                 elif circle := self._wait(leader, call):
                     _logger.debug("not waiting: %s", " needs ".join(circle))
@@ -179,7 +180,7 @@ class Loader:
                     return outcome
                 if not leader.finished or leader.error is not None:
                     if call.fallback is not None:
-                        return self._serve_stale(call.fallback)
+                        return self._serve_stale(call, call.fallback)
                     if leader.error is not None:
                         raise leader.error.with_traceback(leader.traceback)
                     raise CacheTimeoutError(
@@ -190,9 +191,10 @@ class Loader:
                 # A flight holds its error, and the error's traceback this frame.
                 del leader
 
-    def _serve_stale(self, entry: Entry) -> Any:
+    def _serve_stale(self, call: _Call[T], entry: Entry) -> T:
         self._cache.counters.stale_served += 1
-        return entry.value
+        old: T = entry.value
+        return old
 
     def _join_or_lead(self, call: _Call[T]) -> tuple[_Flight[T], bool]:
         """Return the flight of a key, and whether it is a new one. Called under the lock.

@@ -166,6 +166,8 @@ class InMemoryCache(CacheBackend):
 
     # -- reading --
 
+    get_is_quick = True
+
     def get(self, key: str, default: Any = None) -> Any:
         # PERF: no call but the clock's, and no lock: this is what a hit costs.
         try:
