@@ -13,7 +13,9 @@ import pytest
 
 from prologue.cache import CacheOptions, FactoryContext, InMemoryCache
 from prologue.cache.background import Background
+from prologue.cache.pending import PendingWrite, PendingWrites
 from prologue.errors import CacheClosedError, CacheError, CacheTimeoutError, CacheUnavailableError
+from prologue.lifecycle.single_flight import wait_graph
 from tests.cache.clock import Clock
 from tests.concurrency import Task, impatient_threads, in_child, pass_gate, together, until, until_waiting
 
@@ -108,6 +110,30 @@ def test_when_the_factory_hangs_each_gets_what_it_asked_for() -> None:
     assert len(calls) == 1
     gate.set()
     until(lambda: cache.get("key") == "new")
+
+
+def test_who_asks_after_a_change_does_not_join_a_flight_that_is_just_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = InMemoryCache()
+    end, late = cache.pending.end, Event()
+
+    def ask() -> str:
+        return cache.get_or_set("key", lambda: "new")
+
+    def change_and_ask(_: PendingWrites, pending: PendingWrite) -> None:
+        end(pending)
+        if not late.is_set():
+            late.set()
+            cache.delete("key")
+            asking.append(Task(ask))
+            until(lambda: wait_graph._waiting or not asking[0]._thread.is_alive())
+
+    asking: list[Task[str]] = []
+    monkeypatch.setattr(PendingWrites, "end", change_and_ask)
+    assert cache.get_or_set("key", lambda: "old") == "old"
+    assert asking[0].result() == "new"
+    assert cache.get("key") == "new"
 
 
 def test_a_leader_that_is_stopped_lets_another_lead() -> None:

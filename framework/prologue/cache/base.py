@@ -32,7 +32,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from prologue.cache.entry import NEVER, Entry, TagGenerations, tag_names
 from prologue.cache.loading import Loader
@@ -498,7 +498,7 @@ class CacheBackend(ABC):
         self._random = random.Random()  # else all children would draw the same jitter
         self._loader.after_fork()
 
-    def __enter__(self) -> CacheBackend:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -263,12 +263,12 @@ class Loader:
             self._end(flight)
 
     def _end(self, flight: _Flight[T]) -> None:
-        self._cache.pending.end(flight.pending)
         key = flight.pending.key
         with self._lock:
             if self._flights.get(key) is flight:
                 del self._flights[key]
             self._ended += 1
+        self._cache.pending.end(flight.pending)  # only now: as long as it can be joined it can be overtaken
         wait_graph.finish(flight)
 
     def _load(self, call: _Call[T], flight: _Flight[T]) -> T:
