@@ -96,7 +96,7 @@ def test_both_bounds_are_kept_together(policy: Policy) -> None:
     for number in range(3000):
         cache.set(f"key {number}", draw.choice([1, 1, 1, 1, 20]) if number % 500 > 250 else 1)
         assert len(cache) <= 240
-        assert cache._weight <= 1000
+        assert cache._residents._weight <= 1000
 
 
 def test_what_is_over_makes_room_by_weight_before_what_is_not() -> None:
@@ -177,14 +177,14 @@ def test_a_value_that_is_set_while_the_one_before_is_found_expired_stays() -> No
             self.lock = lock
 
         def __enter__(self) -> None:
-            cache._lock = self.lock
+            cache._residents.lock = self.lock
             cache.set("key", "new", ttl=1)
             self.lock.acquire()
 
         def __exit__(self, *exc_info: object) -> None:
             self.lock.release()
 
-    cache._lock = cast(Any, LockThatComesLate(cache._lock))
+    cache._residents.lock = cast(Any, LockThatComesLate(cache._residents.lock))
     cache.get("key")
     assert cache.get("key") == "new"
 
@@ -205,7 +205,7 @@ def test_whether_a_write_is_overtaken_is_asked_under_the_lock() -> None:
     class Overtaken(PendingWrite):
         @property
         def overtaken(self) -> bool:
-            return cache._lock.locked()
+            return cache._residents.lock.locked()
 
         @overtaken.setter
         def overtaken(self, value: bool) -> None: ...
@@ -543,21 +543,22 @@ def test_threads_see_whole_values_and_keep_the_bounds(policy: Policy) -> None:
 
 def assert_is_whole(cache: InMemoryCache) -> None:
     """Every node is in exactly one list of the policy, in its bucket if it expires, and nowhere else."""
-    policy: Any = cache._policy
+    residents = cache._residents
+    policy: Any = residents._policy
     policy.catch_up()
-    new = [node for node in cache._new if node.value is not MISSING] if policy.buffer is None else []
+    new = [node for node in residents._new if node.value is not MISSING] if policy.buffer is None else []
     lists = [getattr(policy, name, ()) for name in ("_window", "_probation", "_protected", "_small", "_main")]
     lists.append(getattr(policy, "_order", {}).values())
     listed = [node for nodes in lists for node in nodes if node.value is not MISSING]
-    assert sorted(map(id, new + listed)) == sorted(map(id, cache._nodes.values()))
-    buckets = cache._expiry._buckets
+    assert sorted(map(id, new + listed)) == sorted(map(id, residents.nodes.values()))
+    buckets = residents._expiry._buckets
     assert {id(node) for bucket in buckets.values() for node in bucket} == {
-        id(node) for node in cache._nodes.values() if node.bucket
+        id(node) for node in residents.nodes.values() if node.bucket
     }
     assert all(node.bucket == number for number, bucket in buckets.items() for node in bucket)
     assert all(buckets.values())
-    for node in cache._nodes.values():
-        over = cache._over_at(node)
+    for node in residents.nodes.values():
+        over = residents.over_at(node)
         assert bool(node.bucket) == (over < NEVER)
         assert node.bucket <= over * 16 + 1, "it is looked for in time"
 
@@ -600,7 +601,7 @@ def test_a_child_has_the_entries_and_counts_anew() -> None:
 def test_a_child_of_a_torn_cache_starts_empty() -> None:
     cache = InMemoryCache()
     cache.set("key", 1, tags=("x",))
-    cache._lock.acquire()
+    cache._residents.lock.acquire()
     cache._tags._lock.acquire()
 
     def child() -> Any:
@@ -611,7 +612,7 @@ def test_a_child_of_a_torn_cache_starts_empty() -> None:
     try:
         assert in_child(child) == [None, 2]
     finally:
-        cache._lock.release()
+        cache._residents.lock.release()
         cache._tags._lock.release()
     assert cache.get("key") == 1
 

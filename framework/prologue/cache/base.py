@@ -39,7 +39,7 @@ from prologue.cache.loading import Loader
 from prologue.cache.locking import CacheLock
 from prologue.cache.options import CacheOptions, Duration, seconds
 from prologue.cache.pending import PendingWrite, PendingWrites
-from prologue.cache.stats import CacheStats
+from prologue.cache.stats import CacheStats, Counters
 from prologue.errors import CacheClosedError, CacheUnavailableError
 from prologue.lifecycle import on_fork
 
@@ -49,21 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["CacheBackend"]
 
 T = TypeVar("T")
-
-
-class Counters:
-    """The events that a cache counts itself; see :class:`CacheStats`."""
-
-    def __init__(self) -> None:
-        self.hits = 0
-        self.misses = 0
-        self.loads = 0
-        self.load_failures = 0
-        self.stale_served = 0
-        self.errors = 0
-        self.undecodable = 0
-        self.evictions = 0
-        self.expirations = 0
 
 
 class CacheBackend(ABC):
