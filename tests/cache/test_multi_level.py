@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 import threading
@@ -143,6 +144,18 @@ def test_a_hit_lower_down_fills_the_levels_above_with_its_remaining_time() -> No
     assert [fresh(level, "k") for level in levels] == [10, 10, 10, None]
     clock.now += 10
     assert cache.get("k") is None
+
+
+def test_what_is_handed_out_is_not_what_a_copying_level_keeps() -> None:
+    setup = Setup()
+    memory = InMemoryCache(clock=setup.clock, copy=copy.deepcopy)
+    cache = MultiLevelCache(memory, setup.store, clock=setup.clock)
+    setup.store.set("k", [1], ttl=5)
+    for _ in range(3):  # from the store, then from memory
+        found = cache.get("k")
+        assert found == [1]
+        found.append(2)
+        setup.store.set("k", [1], ttl=5)
 
 
 def test_many_keys_come_each_from_the_nearest_level_that_has_it() -> None:

@@ -59,5 +59,9 @@ class Entry:
         self.tags = tags
         self.etag = etag
 
+    def with_value(self, value: Any) -> Entry:
+        """Return the same for another value."""
+        return Entry(value, self.fresh_until, self.stale_until, self.refresh_at, self.tags, self.etag)
+
     def __repr__(self) -> str:
         return f"<Entry {self.value!r}, fresh until {self.fresh_until}, stale until {self.stale_until}>"

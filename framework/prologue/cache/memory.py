@@ -182,16 +182,7 @@ class InMemoryCache(CacheBackend):
             return None
         if self.clock() < entry.fresh_until:
             self._residents.hit(node)
-        if self._copy is None:
-            return entry
-        return Entry(
-            self._copy(entry.value),
-            entry.fresh_until,
-            entry.stale_until,
-            entry.refresh_at,
-            entry.tags,
-            entry.etag,
-        )
+        return entry if self._copy is None else entry.with_value(self._copy(entry.value))
 
     def _entry_of(self, node: Node) -> Entry | None:
         """Return what is known of a node, unless it is over or has left; remove it if it is over."""
@@ -242,7 +233,7 @@ class InMemoryCache(CacheBackend):
     def _store(self, key: str, entry: Entry, unless: Callable[[str], bool] | None = None) -> bool:
         """Store an entry unless something holds, asked under the lock; return whether it did not."""
         if self._copy is not None:
-            entry.value = self._copy(entry.value)
+            entry = entry.with_value(self._copy(entry.value))
         node = self._node(key, entry, self._weigh(key, entry.value))
         with self._residents.lock:
             if unless is not None and unless(key):
@@ -302,7 +293,7 @@ class InMemoryCache(CacheBackend):
         old = node.entry
         if old is None:
             return Entry(node.value, node.quick_until, node.quick_until)
-        return Entry(old.value, old.fresh_until, old.stale_until, old.refresh_at, old.tags, old.etag)
+        return old.with_value(old.value)
 
     # -- removing --
 

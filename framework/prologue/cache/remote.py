@@ -211,9 +211,7 @@ class RemoteCache(CacheBackend):
                 raise CacheValueError(
                     f"cache {self.name!r}, key {key!r}: cannot add to {base.value!r}, which is not an integer"
                 )
-            return Entry(
-                base.value + delta, base.fresh_until, base.stale_until, base.refresh_at, base.tags, base.etag
-            )
+            return base.with_value(base.value + delta)
 
         changed = self._change(key, add)
         assert changed is not None
