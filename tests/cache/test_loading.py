@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from prologue.cache import CacheOptions, FactoryContext, InMemoryCache
+from prologue.cache import CacheBackend, CacheOptions, FactoryContext, InMemoryCache
 from prologue.cache.background import Background
 from prologue.cache.pending import PendingWrite, PendingWrites
 from prologue.errors import CacheClosedError, CacheError, CacheTimeoutError, CacheUnavailableError
@@ -163,17 +163,71 @@ def test_a_factory_that_would_end_a_thread_in_the_background_is_an_error() -> No
     assert cache.get_or_set("key", lambda: 1) == 1
 
 
-def test_a_factory_runs_where_it_was_asked_for_when_all_threads_are_busy() -> None:
-    cache = InMemoryCache(options=CacheOptions(hard_timeout=30))
-    gate = Event()
-    tasks = [Task(partial(cache.get_or_set, key, partial(pass_gate, gate))) for key in "abcd"]
-    until(lambda: len(cache._loader._background._threads) == 4 and not cache._loader._background._idle)
+def occupy(cache: CacheBackend, gate: Event) -> list[Task[Any]]:
+    """Keep all threads of the background busy, four of them, until the gate is opened."""
+    background = cache._loader._background
+    background._limit = 4
+    busy = CacheOptions(hard_timeout=30)
+    tasks = [
+        Task(partial(cache.get_or_set, f"busy {number}", partial(pass_gate, gate), options=busy))
+        for number in range(4)
+    ]
+    until(lambda: len(background._threads) == 4 and not background._idle)
     until_waiting(4)
-    assert cache.get_or_set("e", threading.get_ident) == threading.get_ident()
+    return tasks
+
+
+def test_a_hard_timeout_holds_also_when_all_threads_are_busy() -> None:
+    cache = InMemoryCache()
+    gate = Event()
+    tasks = occupy(cache, gate)
+    calls: list[int] = []
+    with pytest.raises(CacheTimeoutError, match="'key'"):
+        cache.get_or_set("key", partial(calls.append, 1), options=CacheOptions(hard_timeout=0.02))
+    assert not calls
+    assert not cache._loader._flights.keys() - {f"busy {number}" for number in range(4)}
     gate.set()
     for task in tasks:
         task.result()
-    assert cache.get_or_set("f", threading.get_ident) != threading.get_ident()
+    assert cache.get_or_set("key", lambda: 1, options=CacheOptions(hard_timeout=30)) == 1
+    cache.close()
+
+
+def test_who_waits_for_a_thread_gets_the_next_that_is_free() -> None:
+    cache = InMemoryCache()
+    gate = Event()
+    tasks = occupy(cache, gate)
+    later = Task(partial(cache.get_or_set, "key", threading.get_ident, options=CacheOptions(hard_timeout=30)))
+    until(lambda: cache._loader._background._free._waiters)  # type: ignore[attr-defined]
+    gate.set()
+    assert later.result() not in (later.ident, threading.get_ident())
+    for task in tasks:
+        task.result()
+    cache.close()
+
+
+def test_a_factory_in_the_background_does_not_wait_for_a_thread_there() -> None:
+    cache = InMemoryCache(options=CacheOptions(hard_timeout=30))
+    cache._loader._background._limit = 1
+    outer, inner = cache.get_or_set(
+        "outer", lambda: (threading.get_ident(), cache.get_or_set("inner", threading.get_ident))
+    )
+    assert outer == inner != threading.get_ident()
+    cache.close()
+
+
+def test_a_refresh_does_not_wait_for_a_thread() -> None:
+    clock = Clock()
+    options = CacheOptions(ttl=100, eager=0.5, hard_timeout=30)
+    cache = InMemoryCache(clock=clock, options=options)
+    cache.set("key", 1)
+    clock.advance(60)
+    gate = Event()
+    tasks = occupy(cache, gate)
+    assert cache.get_or_set("key", lambda: 2) == 1
+    gate.set()
+    for task in tasks:
+        task.result()
     cache.close()
 
 
@@ -183,9 +237,7 @@ def test_a_stale_value_is_served_at_once_when_all_threads_are_busy() -> None:
     cache.set("key", "old")
     clock.advance(2)
     gate = Event()
-    busy = CacheOptions(hard_timeout=30)
-    tasks = [Task(partial(cache.get_or_set, key, partial(pass_gate, gate), options=busy)) for key in "abcd"]
-    until_waiting(4)
+    tasks = occupy(cache, gate)
     assert cache.get_or_set("key", lambda: "new") == "old"
     assert cache.stats().stale_served == 1
     gate.set()
@@ -226,9 +278,7 @@ def test_a_refresh_is_put_off_when_all_threads_are_busy_and_after_it_failed(
     cache = InMemoryCache(clock=clock, options=eager)
     gate = Event()
     cache.set("key", 1)
-    busy = CacheOptions(hard_timeout=30)
-    tasks = [Task(partial(cache.get_or_set, key, partial(pass_gate, gate), options=busy)) for key in "abcd"]
-    until_waiting(4)
+    tasks = occupy(cache, gate)
     clock.advance(60)
     assert cache.get_or_set("key", lambda: 2) == 1
     assert "key" not in cache._loader._flights

@@ -59,6 +59,18 @@ class _Call(Generic[T]):
         """The entry that may be served when there is no better."""
         return self.stale if self.options.stale else None
 
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for a thread of the background: what is left, with nothing to fall back on."""
+        if self.options.hard_timeout is None or self.fallback is not None:
+            return 0.0
+        return max(0.0, self.deadline(self.options.hard_timeout) - time.monotonic())
+
+    @property
+    def time_is_over(self) -> bool:
+        """Whether the hard timeout is over."""
+        return time.monotonic() >= self.deadline(self.options.hard_timeout)
+
     def deadline(self, timeout: Duration | None) -> float:
         return NEVER if timeout is None else self.started + seconds(timeout, "timeout")
 
@@ -166,35 +178,32 @@ class Loader:
                     return made
                 continue
             try:
-                in_background = timed and is_ours and self._start(leader, call)
+                in_background = timed and is_ours and self._start(leader, call, call.patience)
                 if is_ours and not in_background:
-                    if timed and call.fallback is not None:
+                    if timed and (call.fallback is not None or call.time_is_over):
                         self._end(leader)  # all threads are busy, and here no timeout could stop the factory
-                        return self._serve_stale(call, call.fallback)
-                    self._fly(leader, call, in_background=False)
+                    else:
+                        self._fly(leader, call, in_background=False)
                 elif circle := self._wait(leader, call):
                     _logger.debug("not waiting: %s", " needs ".join(circle))
                     return call_factory(call.factory, self._context(call, (), set()))
                 outcome: T | Missing = leader.value
                 if outcome is not MISSING:
                     return outcome
-                if not leader.finished or leader.error is not None:
+                if is_ours or not leader.finished or leader.error is not None:
                     if call.fallback is not None:
-                        return self._serve_stale(call, call.fallback)
+                        self._cache.counters.stale_served += 1
+                        old: T = call.fallback.value
+                        return old
                     if leader.error is not None:
                         raise leader.error.with_traceback(leader.traceback)
                     raise CacheTimeoutError(
                         f"key {call.key!r} of cache {self._cache.name!r} was not made in "
-                        f"{call.options.hard_timeout} s; its factory goes on in the background"
+                        f"{call.options.hard_timeout} s; its factory goes on in the background, if it began"
                     )
             finally:
                 # A flight holds its error, and the error's traceback this frame.
                 del leader
-
-    def _serve_stale(self, call: _Call[T], entry: Entry) -> T:
-        self._cache.counters.stale_served += 1
-        old: T = entry.value
-        return old
 
     def _join_or_lead(self, call: _Call[T]) -> tuple[_Flight[T], bool]:
         """Return the flight of a key, and whether it is a new one. Called under the lock.
@@ -233,11 +242,11 @@ class Loader:
             flight, is_ours = self._join_or_lead(call)
         if not is_ours:
             return
-        if not self._start(flight, call):
+        if not self._start(flight, call, 0.0):
             self._end(flight)
 
-    def _start(self, flight: _Flight[T], call: _Call[T]) -> bool:
-        return self._background.try_run(partial(self._fly, flight, call, in_background=True))
+    def _start(self, flight: _Flight[T], call: _Call[T], patience: float) -> bool:
+        return self._background.try_run(partial(self._fly, flight, call, in_background=True), patience)
 
     def _fly(self, flight: _Flight[T], call: _Call[T], in_background: bool) -> None:
         """Make the value and store it; leave the outcome with the flight."""
