@@ -38,3 +38,16 @@ def test_settings_that_keep_no_connection_are_warned_of(
     cfg = wire.config(worker_connections=connections, keepalive=keepalive, threads=4)
     ThreadWorker.check_config(cfg, logging.getLogger("test"))
     assert ("no connection can be kept alive" in caplog.text) is warned
+
+
+@pytest.mark.parametrize(
+    ("timeout", "delay", "pause"),
+    [(30, None, 1.0), (0, None, 1.0), (1, None, 0.5), (30, 0.2, 0.1), (1, 4.0, 0.5)],
+)
+def test_the_master_hears_of_a_worker_well_within_the_timeout(
+    timeout: int, delay: float | None, pause: float
+) -> None:
+    worker = ThreadWorker.__new__(ThreadWorker)
+    worker.cfg = wire.config(timeout=timeout)
+    worker.max_queueing_delay = delay
+    assert worker._pause_between_looks() == pause
