@@ -206,6 +206,22 @@ def test_who_waits_for_a_thread_gets_the_next_that_is_free() -> None:
     cache.close()
 
 
+def test_who_is_interrupted_while_waiting_for_a_thread_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = InMemoryCache(options=CacheOptions(hard_timeout=30))
+
+    def interrupt(*_: Any) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Background, "try_run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cache.get_or_set("key", lambda: 1)
+    assert cache.get_or_set("key", lambda: 2) == 2
+    cache.close()
+
+
 def test_a_factory_in_the_background_does_not_wait_for_a_thread_there() -> None:
     cache = InMemoryCache(options=CacheOptions(hard_timeout=30))
     cache._loader._background._limit = 1

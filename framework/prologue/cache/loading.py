@@ -246,7 +246,11 @@ class Loader:
             self._end(flight)
 
     def _start(self, flight: _Flight[T], call: _Call[T], patience: float) -> bool:
-        return self._background.try_run(partial(self._fly, flight, call, in_background=True), patience)
+        try:
+            return self._background.try_run(partial(self._fly, flight, call, in_background=True), patience)
+        except BaseException:  # interrupted while it waited for a thread
+            self._end(flight)
+            raise
 
     def _fly(self, flight: _Flight[T], call: _Call[T], in_background: bool) -> None:
         """Make the value and store it; leave the outcome with the flight."""
