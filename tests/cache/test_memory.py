@@ -189,6 +189,29 @@ def test_a_value_that_is_set_while_the_one_before_is_found_expired_stays() -> No
     assert cache.get("key") == "new"
 
 
+def test_while_a_value_takes_the_place_of_another_there_is_always_one() -> None:
+    cache = InMemoryCache(10)
+    cache.set("key", 0)
+    done = threading.Event()
+    misses: list[str] = []
+
+    def read() -> None:
+        while not done.is_set():
+            if cache.get("key") is None:
+                misses.append("get")
+            if cache.get_entry("key") is None:
+                misses.append("get_entry")
+
+    with impatient_threads():
+        readers = [Task(read) for _ in range(3)]
+        for number in range(3000):
+            cache.set("key", number, tags=("tag",))
+        done.set()
+        for reader in readers:
+            reader.result()
+    assert not misses
+
+
 def test_a_value_that_takes_the_place_of_another_is_no_hit() -> None:
     cache = InMemoryCache(2)
     for number in range(3):

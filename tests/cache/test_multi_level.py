@@ -69,6 +69,10 @@ class Store(InMemoryCache):
         self._answer("add")
         return super()._add(key, entry)
 
+    def _replace(self, key: str, old: object, entry: Entry) -> bool:
+        self._answer("replace")
+        return super()._replace(key, old, entry)
+
     def _increment(self, key: str, delta: int, initial: Entry) -> int:
         self._answer("increment")
         return super()._increment(key, delta, initial)

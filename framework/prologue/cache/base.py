@@ -8,8 +8,8 @@ once: options, tags, single flight, fail-safe, what an outage means. A primitive
 * works with whole entries: the value, moments of ``self.clock`` and the generations of tags. A store that
   outlives the process keeps durations. What it reads must have the *remaining* time: levels fill each other;
 * keeps an entry until its ``stale_until`` and returns it until then: whether it is usable, that is: fresh and
-  its tags current, is judged above. Only who changes an entry in one step (``_add``, ``_increment``,
-  ``_touch``) judges that in it;
+  its tags current, is judged above. Only who changes an entry in one step (``_add``, ``_replace``,
+  ``_increment``, ``_touch``) judges that in it;
 * raises ``CacheUnavailableError``, with the driver's error as its cause, when the store does not answer, and
   ``CacheValueError`` for a value that cannot be stored. What cannot be decoded is not there, and is counted;
 * does its many-operations in one round trip where the store can; the defaults go one by one.
@@ -17,8 +17,8 @@ once: options, tags, single flight, fail-safe, what an outage means. A primitive
 A backend calls ``super().__init__`` first, and ``super()._after_fork()`` first in its own ``_after_fork``.
 
 **What an outage means.** Reading is a miss. ``set``, ``set_many`` and the filling of ``get_or_set`` do
-without. ``delete``, ``clear``, ``invalidate_tags``, ``add``, ``incr``, ``touch`` and ``lock`` raise: who
-calls them relies on what they do.
+without. ``delete``, ``clear``, ``invalidate_tags``, ``add``, ``replace``, ``incr``, ``touch`` and ``lock``
+raise: who calls them relies on what they do.
 
 **What happens meanwhile.** A value that is being made or fetched while its key is set, deleted, cleared or
 invalidated is not written any more: every change calls ``self.pending.overtake(key)`` before it, every
@@ -137,6 +137,10 @@ class CacheBackend(ABC):
     @abstractmethod
     def _add(self, key: str, entry: Entry) -> bool:
         """Store an entry if the key has no usable one, in one step; return whether it was stored."""
+
+    @abstractmethod
+    def _replace(self, key: str, old: object, entry: Entry) -> bool:
+        """Store an entry if the key has a usable one whose value equals the old; return whether it was."""
 
     @abstractmethod
     def _remove(self, key: str) -> bool:
@@ -329,6 +333,27 @@ class CacheBackend(ABC):
         self._check_key(key)
         self.pending.overtake(key)
         return self._add(key, self.entry(value, ttl, self.tag_generations(tags)))
+
+    def replace(
+        self, key: str, old: object, value: Any, ttl: Duration | None = None, *, tags: Iterable[str] = ()
+    ) -> bool:
+        """Store a value in place of a fresh one that equals the old, in one step; return whether it was.
+
+        Of several that replace the same value by different ones, one succeeds.
+
+        Args:
+            key: a str of any content and length.
+            old: what :meth:`get` returned.
+            value, ttl, tags: as for :meth:`set`.
+
+        Raises:
+            CacheUnavailableError: the store does not answer.
+            CacheValueError, CacheOptionError, CacheClosedError, TypeError: as for :meth:`set`.
+        """
+        self._check_open()
+        self._check_key(key)
+        self.pending.overtake(key)
+        return self._replace(key, old, self.entry(value, ttl, self.tag_generations(tags)))
 
     def incr(self, key: str, delta: int = 1, *, initial: int = 0, ttl: Duration | None = None) -> int:
         """Add to an integer in one step, and return the sum; a value that is there keeps its ttl and tags.

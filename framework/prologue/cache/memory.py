@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from prologue.cache.base import CacheBackend
@@ -157,6 +158,8 @@ class InMemoryCache(CacheBackend):
                     self._residents.tell_of_hit(node)
                 return value
         entry = self._entry_of(node)
+        if entry is None and self._nodes.get(key, node) is not node:
+            return self.get(key, default)  # another has just taken its place
         if entry is None or self.clock() >= entry.fresh_until:
             self.counters.misses += 1
             return default
@@ -178,8 +181,10 @@ class InMemoryCache(CacheBackend):
     def _read(self, key: str) -> Entry | None:
         node = self._nodes.get(key)
         entry = None if node is None else self._entry_of(node)
-        if node is None or entry is None:
+        if node is None:
             return None
+        if entry is None:
+            return None if self._nodes.get(key, node) is node else self._read(key)
         if self.clock() < entry.fresh_until:
             self._residents.hit(node)
         return entry if self._copy is None else entry.with_value(self._copy(entry.value))
@@ -221,6 +226,22 @@ class InMemoryCache(CacheBackend):
 
     def _add(self, key: str, entry: Entry) -> bool:
         return self._store(key, entry, unless=self._is_fresh)
+
+    def _replace(self, key: str, old: object, entry: Entry) -> bool:
+        while (node := self._nodes.get(key)) is not None:
+            value = node.value
+            if value is MISSING:
+                continue  # it has just left, perhaps for another
+            if value != old:  # without the lock: the comparison is the user's
+                return False
+            if self._store(key, entry, unless=partial(self._has_not, node, value)):
+                return True
+            if self._nodes.get(key) is node and node.value is value:
+                return False
+        return False
+
+    def _has_not(self, node: Node, value: Any, key: str) -> bool:
+        return self._nodes.get(key) is not node or node.value is not value or not self._is_fresh(key)
 
     def _is_fresh(self, key: str) -> bool:
         node = self._nodes.get(key)

@@ -389,6 +389,9 @@ class MultiLevelCache(CacheBackend):
     def _add(self, key: str, entry: Entry) -> bool:
         return self._at_last(key, lambda: self._last._add(key, entry))
 
+    def _replace(self, key: str, old: object, entry: Entry) -> bool:
+        return self._at_last(key, lambda: self._last._replace(key, old, entry))
+
     def _increment(self, key: str, delta: int, initial: Entry) -> int:
         return self._at_last(key, lambda: self._last._increment(key, delta, initial))
 

@@ -197,12 +197,13 @@ class Residents:
         now = node.used = self._clock()
         if self._expiry.next <= now:
             self._sweep(now)
+        fits = not self._weighs or node.weight <= self._most_weight
         old = self.nodes.get(node.key)
         if old is not None:
-            self._remove(old, "replaced")
-        if self._weighs and node.weight > self._most_weight:
+            self._remove(old, "replaced", node if fits else None)
+        if not fits:
             return  # as if it had been evicted at once
-        if len(self.nodes) >= self._most_entries or len(self._new) >= self._batch:
+        if (old is None and len(self.nodes) >= self._most_entries) or len(self._new) >= self._batch:
             self._make_room(now)
         self.nodes[node.key] = node
         self._new.append(node)
@@ -277,18 +278,22 @@ class Residents:
             self._policy.clear()
         self.tell()
 
-    def _remove(self, node: Node, cause: Cause) -> None:
+    def _remove(self, node: Node, cause: Cause, successor: Node | None = None) -> None:
         if cause == "expired":
             self._expirations += 1
-        self._forget(node, cause)
+        self._forget(node, cause, successor)
         self._policy.remove(node)
 
-    def _forget(self, node: Node, cause: Cause) -> None:
-        """Remove a node of which the policy knows that it leaves."""
-        del self.nodes[node.key]
+    def _forget(self, node: Node, cause: Cause, successor: Node | None = None) -> None:
+        """Remove a node of which the policy knows that it leaves, perhaps for another with its key."""
+        if successor is None:
+            del self.nodes[node.key]
+        else:
+            self.nodes[node.key] = successor  # so that a reader finds one of them
         self._expiry.remove(node)
         if self._weighs:
-            self._weight = self._weight - node.weight if self.nodes else 0.0  # without the error of the sum
+            others = len(self.nodes) - (successor is not None)
+            self._weight = self._weight - node.weight if others else 0.0  # without the error of the sum
         self._past_hits += node.hits
         if self._on_removal is not None:
             self._removed.append((node.key, node.value, cause))
@@ -311,7 +316,7 @@ class Residents:
     # -- the rest --
 
     def counts(self) -> Counts:
-        """Count."""
+        """Return what there is, and what happened so far."""
         with self.lock:
             hits = self._past_hits + sum([node.hits for node in self.nodes.values()])
             return Counts(len(self.nodes), self._weight, hits, self._evictions, self._expirations)

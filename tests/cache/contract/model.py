@@ -103,6 +103,17 @@ class CacheMachine(RuleBasedStateMachine):
         if added:
             self.learn(key, value, ttl)
 
+    @rule(key=keys, old=values, value=values, ttl=lives, tags=tags)
+    def replace(self, key: str, old: Any, value: Any, ttl: float, tags: tuple[str, ...]) -> None:
+        expected = self.fresh(key)
+        if old is not None:  # else what is not expected
+            old = expected
+        replaced = self.cache.replace(key, old, value, ttl, tags=tags)
+        fits = expected is not MISSING and expected == old
+        assert replaced == fits or (fits and self.forgets)
+        if replaced:
+            self.learn(key, value, ttl, tags)
+
     @rule(key=keys, delta=st.integers(1, 3), ttl=lives)
     def incr(self, key: str, delta: int, ttl: float) -> None:
         value = self.fresh(key)
