@@ -216,14 +216,13 @@ def hit(report: Report, options: Options, peers: dict[str, Peer]) -> None:
 
 def threads(report: Report, options: Options, peers: dict[str, Peer]) -> None:
     title = f"hits by {THREADS} threads"
-    shared = {name: peer for name, peer in peers.items() if name not in ("dict", "functools.lru_cache")}
     options.slot *= 10  # threads take turns of 5 ms
     report.case(
-        title, interleave({name: measure_threads(warm(peer)[0]) for name, peer in shared.items()}, options)
+        title, interleave({name: measure_threads(warm(peer)[0]) for name, peer in peers.items()}, options)
     )
     options.slot /= 10
-    for name in shared:
-        if not name.startswith(OURS):
+    for name in peers:
+        if not name.startswith((OURS, "dict", "functools")):
             report.bar(f"{title}, {OURS} ÷ {name}", report.ratio(title, name), 0.5)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from prologue.cache import backplane
+from prologue.cache import FactoryContext, backplane
 from prologue.cache.memory import InMemoryCache
 from prologue.cache.multi_level import MultiLevelCache
 from prologue.cache.options import CacheOptions
@@ -169,6 +169,42 @@ def test_a_factory_that_runs_while_another_process_deletes_its_key_is_overtaken(
     until(lambda: pending.overtaken)
     assert not mine._write_pending(pending, mine.entry("old"))
     assert (mine.get("k"), other.get("k")) == (None, None)
+
+
+def test_who_asks_after_another_process_invalidated_a_tag_does_not_get_what_was_made_before(
+    make: Make,
+) -> None:
+    mine, other = hearing(make()), make()
+    begun, gate = threading.Event(), threading.Event()
+
+    def make_old(context: FactoryContext) -> str:
+        context.add_tags("users")
+        begun.set()
+        pass_gate(gate)
+        return "old"
+
+    task = Task(lambda: mine.get_or_set("k", make_old))
+    pass_gate(begun)
+    other.invalidate_tags("users")
+    until(lambda: not mine._loader._flights)
+    assert mine.get_or_set("k", lambda: "new", tags=("users",)) == "new"
+    gate.set()
+    assert task.result() == "old"
+    assert (mine.get("k"), other.get("k")) == ("new", "new")
+
+
+def test_what_is_made_while_nothing_is_heard_is_not_stored(make: Make, redis_server: Redis) -> None:
+    with Proxy(redis_server.port) as proxy:
+        mine, other = make(proxy.port), make()
+        first = mine.pending.begin("k")
+        hearing(mine)
+        assert not first.overtaken, "when it begins to listen nothing was missed"
+        mine.set("sign", 1)
+        for one in list(proxy._sockets):
+            proxy._end(one)
+        other.delete("k")  # perhaps not heard
+        until(lambda: not local(mine, "sign"))
+        until(lambda: first.overtaken)
 
 
 def test_what_happened_while_nothing_was_heard_is_asked_for(make: Make, redis_server: Redis) -> None:

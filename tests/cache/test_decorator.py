@@ -39,6 +39,26 @@ def test_a_method_is_cached_by_what_its_key_says() -> None:
     assert Shop.price(one, "tea") == 4
 
 
+def test_a_call_is_one_lookup_and_fills_tags_only_when_the_value_is_made() -> None:
+    cache = InMemoryCache()
+    shown: list[int] = []
+
+    class Number(int):
+        def __str__(self) -> str:
+            shown.append(self)
+            return f"number {int(self)}"
+
+    @cached(cache, key="double:{number!r}", tags=("{number}",))
+    def double(number: int) -> int:
+        return 2 * number
+
+    assert [double(Number(2)) for _ in range(3)] == [4, 4, 4]
+    assert (cache.stats().hits, cache.stats().misses) == (2, 1)
+    assert shown == [2]
+    cache.invalidate_tags("number 2")
+    assert cache.get("double:2") is None
+
+
 def test_defaults_and_collections_of_arguments_are_part_of_the_key() -> None:
     cache = InMemoryCache()
 

@@ -77,6 +77,7 @@ def test_a_spoilt_answer_is_a_miss_and_its_connection_is_closed(store: Store, to
                 lambda: cache.delete("k9"),
                 lambda: cache.incr("n"),
                 lambda: cache.add("n", 1),
+                lambda: cache.replace("n", 1, 2),
                 lambda: cache.touch("n", 1),
                 lambda: cache.invalidate_tags("t"),
                 lambda: cache.lock("l", timeout=0).try_acquire(),

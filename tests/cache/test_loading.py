@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from prologue.cache import CacheOptions, FactoryContext, InMemoryCache
+from prologue.cache import CacheBackend, CacheOptions, FactoryContext, InMemoryCache
 from prologue.cache.background import Background
+from prologue.cache.pending import PendingWrite, PendingWrites
 from prologue.errors import CacheClosedError, CacheError, CacheTimeoutError, CacheUnavailableError
+from prologue.lifecycle.single_flight import wait_graph
 from tests.cache.clock import Clock
 from tests.concurrency import Task, impatient_threads, in_child, pass_gate, together, until, until_waiting
 
@@ -110,6 +112,30 @@ def test_when_the_factory_hangs_each_gets_what_it_asked_for() -> None:
     until(lambda: cache.get("key") == "new")
 
 
+def test_who_asks_after_a_change_does_not_join_a_flight_that_is_just_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = InMemoryCache()
+    end, late = cache.pending.end, Event()
+
+    def ask() -> str:
+        return cache.get_or_set("key", lambda: "new")
+
+    def change_and_ask(_: PendingWrites, pending: PendingWrite) -> None:
+        end(pending)
+        if not late.is_set():
+            late.set()
+            cache.delete("key")
+            asking.append(Task(ask))
+            until(lambda: wait_graph._waiting or not asking[0]._thread.is_alive())
+
+    asking: list[Task[str]] = []
+    monkeypatch.setattr(PendingWrites, "end", change_and_ask)
+    assert cache.get_or_set("key", lambda: "old") == "old"
+    assert asking[0].result() == "new"
+    assert cache.get("key") == "new"
+
+
 def test_a_leader_that_is_stopped_lets_another_lead() -> None:
     cache = InMemoryCache()
     gate = Event()
@@ -137,18 +163,127 @@ def test_a_factory_that_would_end_a_thread_in_the_background_is_an_error() -> No
     assert cache.get_or_set("key", lambda: 1) == 1
 
 
-def test_a_factory_runs_where_it_was_asked_for_when_all_threads_are_busy() -> None:
-    cache = InMemoryCache(options=CacheOptions(hard_timeout=30))
-    gate = Event()
-    tasks = [Task(partial(cache.get_or_set, key, partial(pass_gate, gate))) for key in "abcd"]
-    until(lambda: len(cache._loader._background._threads) == 4 and not cache._loader._background._idle)
+def occupy(cache: CacheBackend, gate: Event) -> list[Task[Any]]:
+    """Keep all threads of the background busy, four of them, until the gate is opened."""
+    background = cache._loader._background
+    background._limit = 4
+    busy = CacheOptions(hard_timeout=30)
+    tasks = [
+        Task(partial(cache.get_or_set, f"busy {number}", partial(pass_gate, gate), options=busy))
+        for number in range(4)
+    ]
+    until(lambda: len(background._threads) == 4 and not background._idle)
     until_waiting(4)
-    assert cache.get_or_set("e", threading.get_ident) == threading.get_ident()
+    return tasks
+
+
+def test_a_hard_timeout_holds_also_when_all_threads_are_busy() -> None:
+    cache = InMemoryCache()
+    gate = Event()
+    tasks = occupy(cache, gate)
+    calls: list[int] = []
+    with pytest.raises(CacheTimeoutError, match="'key'"):
+        cache.get_or_set("key", partial(calls.append, 1), options=CacheOptions(hard_timeout=0.02))
+    assert not calls
+    assert not cache._loader._flights.keys() - {f"busy {number}" for number in range(4)}
     gate.set()
     for task in tasks:
         task.result()
-    assert cache.get_or_set("f", threading.get_ident) != threading.get_ident()
+    assert cache.get_or_set("key", lambda: 1, options=CacheOptions(hard_timeout=30)) == 1
     cache.close()
+
+
+def test_who_waits_for_a_thread_gets_the_next_that_is_free() -> None:
+    cache = InMemoryCache()
+    gate = Event()
+    tasks = occupy(cache, gate)
+    later = Task(partial(cache.get_or_set, "key", threading.get_ident, options=CacheOptions(hard_timeout=30)))
+    until(lambda: cache._loader._background._free._waiters)  # type: ignore[attr-defined]
+    gate.set()
+    assert later.result() not in (later.ident, threading.get_ident())
+    for task in tasks:
+        task.result()
+    cache.close()
+
+
+def test_who_is_interrupted_while_waiting_for_a_thread_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = InMemoryCache(options=CacheOptions(hard_timeout=30))
+
+    def interrupt(*_: Any) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Background, "try_run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cache.get_or_set("key", lambda: 1)
+    assert cache.get_or_set("key", lambda: 2) == 2
+    cache.close()
+
+
+def test_a_factory_in_the_background_does_not_wait_for_a_thread_there() -> None:
+    cache = InMemoryCache(options=CacheOptions(hard_timeout=30))
+    cache._loader._background._limit = 1
+    outer, inner = cache.get_or_set(
+        "outer", lambda: (threading.get_ident(), cache.get_or_set("inner", threading.get_ident))
+    )
+    assert outer == inner != threading.get_ident()
+    cache.close()
+
+
+def test_a_refresh_does_not_wait_for_a_thread() -> None:
+    clock = Clock()
+    options = CacheOptions(ttl=100, eager=0.5, hard_timeout=30)
+    cache = InMemoryCache(clock=clock, options=options)
+    cache.set("key", 1)
+    clock.advance(60)
+    gate = Event()
+    tasks = occupy(cache, gate)
+    assert cache.get_or_set("key", lambda: 2) == 1
+    gate.set()
+    for task in tasks:
+        task.result()
+    cache.close()
+
+
+def test_a_stale_value_is_served_at_once_when_all_threads_are_busy() -> None:
+    clock = Clock()
+    cache = InMemoryCache(clock=clock, options=CacheOptions(ttl=1, stale=100, soft_timeout=30))
+    cache.set("key", "old")
+    clock.advance(2)
+    gate = Event()
+    tasks = occupy(cache, gate)
+    assert cache.get_or_set("key", lambda: "new") == "old"
+    assert cache.stats().stale_served == 1
+    gate.set()
+    for task in tasks:
+        task.result()
+    until(lambda: cache._loader._background._idle == 4)
+    assert cache.get_or_set("key", lambda: "new") == "new"
+    cache.close()
+
+
+def test_a_tag_that_is_invalidated_parts_only_those_who_make_what_is_under_it() -> None:
+    cache = InMemoryCache()
+    gate = Event()
+
+    def make(context: FactoryContext) -> str:
+        context.add_tags("b")
+        pass_gate(gate)
+        return "made once"
+
+    first = Task(lambda: cache.get_or_set("key", make, tags=("a",)))
+    until(lambda: cache._loader._flights and "b" in cache._loader._flights["key"].tags)
+    cache.invalidate_tags("c")
+    second = Task(lambda: cache.get_or_set("key", lambda: "made twice"))
+    until_waiting(1)
+    for tag in "ab":
+        cache.invalidate_tags(tag)
+        assert cache.get_or_set("key", lambda: "made anew", tags=("a", "b")) == "made anew"
+    gate.set()
+    assert [first.result(), second.result()] == ["made once"] * 2
+    assert cache.get("key") == "made anew"
 
 
 def test_a_refresh_is_put_off_when_all_threads_are_busy_and_after_it_failed(
@@ -159,9 +294,7 @@ def test_a_refresh_is_put_off_when_all_threads_are_busy_and_after_it_failed(
     cache = InMemoryCache(clock=clock, options=eager)
     gate = Event()
     cache.set("key", 1)
-    busy = CacheOptions(hard_timeout=30)
-    tasks = [Task(partial(cache.get_or_set, key, partial(pass_gate, gate), options=busy)) for key in "abcd"]
-    until_waiting(4)
+    tasks = occupy(cache, gate)
     clock.advance(60)
     assert cache.get_or_set("key", lambda: 2) == 1
     assert "key" not in cache._loader._flights
@@ -335,6 +468,18 @@ def test_what_another_process_stored_before_the_lease_was_ours_is_taken() -> Non
     assert InMemoryCache._acquire(cache, "lease:key", "another process", 60) is not None, "it was given back"
 
 
+def test_a_lease_that_cannot_be_given_back_costs_nobody() -> None:
+    class Late(Unreachable):
+        def _acquire(self, name: str, token: str, ttl: float) -> int | None:
+            self.set("key", "theirs", 60)
+            return super()._acquire(name, token, ttl)
+
+    cache = Late()
+    cache.down = {"unlock"}
+    assert cache.get_or_set("key", lambda: "ours", options=CacheOptions(lease=30)) == "theirs"
+    assert cache.stats().errors == 1
+
+
 def test_a_stale_value_does_not_stand_for_the_one_that_a_lease_is_for() -> None:
     clock = Clock()
     cache = InMemoryCache(clock=clock, options=CacheOptions(ttl=1, stale=10, lease=30))
@@ -364,6 +509,36 @@ def test_the_background_ends_threads_that_have_nothing_to_do() -> None:
     until(lambda: not ran.is_set())
     background.close()
     assert not background.try_run(ran.set)
+
+
+def test_what_the_background_takes_while_it_is_closed_is_done() -> None:
+    done: list[int] = []
+    taken: list[bool] = []
+    for _ in range(100):
+        background = Background("test", limit=2)
+
+        def take_or_close(number: int) -> None:
+            if number:
+                taken.append(background.try_run(partial(done.append, 1)))  # noqa: B023
+            else:
+                background.close()  # noqa: B023
+
+        with impatient_threads():
+            together(3, take_or_close)
+        background.close()
+    assert len(done) == taken.count(True)
+
+
+def test_without_threads_the_background_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    cache = InMemoryCache(options=CacheOptions(hard_timeout=30))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert cache.get_or_set("key", threading.get_ident) == threading.get_ident()
+    assert cache.get_or_set("other", threading.get_ident) != threading.get_ident()
+    cache.close()
 
 
 def test_the_background_outlives_what_it_runs(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import sys
 import threading
@@ -172,7 +173,7 @@ def test_what_was_not_stored_by_the_cache_is_a_miss_and_an_event(
         memcached_server, "poison", on_undecodable=lambda key, error: events.append((key, error))
     ) as cache:
         cache.set("k", 1)
-        client.set(stored_key(client, cache, "k"), payload, noreply=False)  # type: ignore[arg-type]
+        client.set(stored_key(client, cache, "k"), payload, noreply=False)
         assert (cache.get("k", "miss"), [key for key, _ in events]) == ("miss", ["k"])
         assert cache.add("k", 2)
         assert cache.get("k") == 2
@@ -343,6 +344,19 @@ def test_a_server_more_moves_only_the_keys_that_go_to_it() -> None:
     assert all(after[key] in (before[key], "c:1") for key in keys)
     loads = Counter(after.values())
     assert max(loads.values()) / (len(keys) / 3) < 1.15
+
+
+def test_keys_that_look_alike_are_shared_evenly() -> None:
+    cache = MemcachedCache(*(f"cache-{number}:11211" for number in range(8)))
+    families = [
+        [f"user:{number}" for number in range(25_000)],
+        [f"{number:b}".rjust(15, "0") for number in range(25_000)],
+        ["a" * number for number in range(2_500)],
+        ["".join(pair) for pair in itertools.product(("Aa", "BB"), repeat=13)],  # one hash in other languages
+    ]
+    for keys in families:
+        loads = Counter(cache._server_of(key).name for key in keys)
+        assert max(loads.values()) / (len(keys) / 8) < 1.2
 
 
 # The end, and the beginning

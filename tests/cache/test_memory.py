@@ -9,7 +9,7 @@ import random
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 
@@ -96,7 +96,7 @@ def test_both_bounds_are_kept_together(policy: Policy) -> None:
     for number in range(3000):
         cache.set(f"key {number}", draw.choice([1, 1, 1, 1, 20]) if number % 500 > 250 else 1)
         assert len(cache) <= 240
-        assert cache._weight <= 1000
+        assert cache._residents._weight <= 1000
 
 
 def test_what_is_over_makes_room_by_weight_before_what_is_not() -> None:
@@ -165,6 +165,53 @@ def test_a_value_that_leaves_while_it_is_read_is_a_miss() -> None:
     assert cache.stats().misses == 1
 
 
+def test_a_value_that_is_set_while_the_one_before_is_found_expired_stays() -> None:
+    clock = Clock()
+    cache = InMemoryCache(clock=clock)
+    cache.set("key", "old", ttl=1)
+    cache.set_many({f"key {number}": 1 for number in range(40)}, ttl=1)  # they are swept first
+    clock.advance(2)
+
+    class LockThatComesLate:
+        def __init__(self, lock: Any) -> None:
+            self.lock = lock
+
+        def __enter__(self) -> None:
+            cache._residents.lock = self.lock
+            cache.set("key", "new", ttl=1)
+            self.lock.acquire()
+
+        def __exit__(self, *exc_info: object) -> None:
+            self.lock.release()
+
+    cache._residents.lock = cast(Any, LockThatComesLate(cache._residents.lock))
+    cache.get("key")
+    assert cache.get("key") == "new"
+
+
+def test_while_a_value_takes_the_place_of_another_there_is_always_one() -> None:
+    cache = InMemoryCache(10)
+    cache.set("key", 0)
+    done = threading.Event()
+    misses: list[str] = []
+
+    def read() -> None:
+        while not done.is_set():
+            if cache.get("key") is None:
+                misses.append("get")
+            if cache.get_entry("key") is None:
+                misses.append("get_entry")
+
+    with impatient_threads():
+        readers = [Task(read) for _ in range(3)]
+        for number in range(3000):
+            cache.set("key", number, tags=("tag",))
+        done.set()
+        for reader in readers:
+            reader.result()
+    assert not misses
+
+
 def test_a_value_that_takes_the_place_of_another_is_no_hit() -> None:
     cache = InMemoryCache(2)
     for number in range(3):
@@ -181,7 +228,7 @@ def test_whether_a_write_is_overtaken_is_asked_under_the_lock() -> None:
     class Overtaken(PendingWrite):
         @property
         def overtaken(self) -> bool:
-            return cache._lock.locked()
+            return cache._residents.lock.locked()
 
         @overtaken.setter
         def overtaken(self, value: bool) -> None: ...
@@ -348,6 +395,23 @@ def test_what_is_over_leaves_before_what_is_not() -> None:
     assert cache.stats().evictions == 0
 
 
+@every_policy
+@pytest.mark.parametrize("phase", range(20))
+def test_room_for_several_is_made_of_what_is_over_first(policy: Policy, phase: int) -> None:
+    clock = Clock()
+    cache = InMemoryCache(1200, policy=policy, clock=clock)  # makes room for 20 at once, sweeps 16
+    for number in range(100):
+        cache.set(f"long {number}", 1)
+        cache.get(f"long {number}")
+    for number in range(1100 + phase):
+        cache.set(f"short {number}", 1, ttl=1)
+    evicted = cache.stats().evictions
+    clock.advance(2)
+    for number in range(100):
+        cache.set(f"new {number}", 1)
+    assert cache.stats().evictions == evicted
+
+
 def test_what_is_over_is_swept_a_few_at_a_time() -> None:
     clock = Clock()
     cache = InMemoryCache(10_000, clock=clock)
@@ -408,6 +472,15 @@ def test_jitter_shortens_lives_differently() -> None:
 
 
 # -- listeners and copies --
+
+
+def test_children_do_not_draw_the_same_jitter() -> None:
+    cache = InMemoryCache(clock=Clock(), options=CacheOptions(ttl=100, jitter=0.5))
+
+    def child() -> list[float]:
+        return [cache.entry(1).fresh_until for _ in range(5)]
+
+    assert in_child(child) != in_child(child)
 
 
 def test_a_listener_hears_why_an_entry_left() -> None:
@@ -493,21 +566,22 @@ def test_threads_see_whole_values_and_keep_the_bounds(policy: Policy) -> None:
 
 def assert_is_whole(cache: InMemoryCache) -> None:
     """Every node is in exactly one list of the policy, in its bucket if it expires, and nowhere else."""
-    policy: Any = cache._policy
+    residents = cache._residents
+    policy: Any = residents._policy
     policy.catch_up()
-    new = [node for node in cache._new if node.value is not MISSING] if policy.buffer is None else []
+    new = [node for node in residents._new if node.value is not MISSING] if policy.buffer is None else []
     lists = [getattr(policy, name, ()) for name in ("_window", "_probation", "_protected", "_small", "_main")]
     lists.append(getattr(policy, "_order", {}).values())
     listed = [node for nodes in lists for node in nodes if node.value is not MISSING]
-    assert sorted(map(id, new + listed)) == sorted(map(id, cache._nodes.values()))
-    buckets = cache._expiry._buckets
+    assert sorted(map(id, new + listed)) == sorted(map(id, residents.nodes.values()))
+    buckets = residents._expiry._buckets
     assert {id(node) for bucket in buckets.values() for node in bucket} == {
-        id(node) for node in cache._nodes.values() if node.bucket
+        id(node) for node in residents.nodes.values() if node.bucket
     }
     assert all(node.bucket == number for number, bucket in buckets.items() for node in bucket)
     assert all(buckets.values())
-    for node in cache._nodes.values():
-        over = cache._over_at(node)
+    for node in residents.nodes.values():
+        over = residents.over_at(node)
         assert bool(node.bucket) == (over < NEVER)
         assert node.bucket <= over * 16 + 1, "it is looked for in time"
 
@@ -550,7 +624,7 @@ def test_a_child_has_the_entries_and_counts_anew() -> None:
 def test_a_child_of_a_torn_cache_starts_empty() -> None:
     cache = InMemoryCache()
     cache.set("key", 1, tags=("x",))
-    cache._lock.acquire()
+    cache._residents.lock.acquire()
     cache._tags._lock.acquire()
 
     def child() -> Any:
@@ -561,7 +635,7 @@ def test_a_child_of_a_torn_cache_starts_empty() -> None:
     try:
         assert in_child(child) == [None, 2]
     finally:
-        cache._lock.release()
+        cache._residents.lock.release()
         cache._tags._lock.release()
     assert cache.get("key") == 1
 

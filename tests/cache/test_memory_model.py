@@ -31,7 +31,7 @@ class MemoryMachine(CacheMachine):
     def is_whole_and_within_its_bounds(self) -> None:
         assert_is_whole(self.memory)
         assert self.memory.max_entries is None or len(self.memory) <= self.memory.max_entries
-        assert self.memory._weight <= self.memory._most_weight
+        assert self.memory._residents._weight <= self.memory._residents._most_weight
 
 
 class SmallMachine(MemoryMachine):

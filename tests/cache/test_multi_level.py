@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 import threading
@@ -67,6 +68,10 @@ class Store(InMemoryCache):
     def _add(self, key: str, entry: Entry) -> bool:
         self._answer("add")
         return super()._add(key, entry)
+
+    def _replace(self, key: str, old: object, entry: Entry) -> bool:
+        self._answer("replace")
+        return super()._replace(key, old, entry)
 
     def _increment(self, key: str, delta: int, initial: Entry) -> int:
         self._answer("increment")
@@ -145,6 +150,18 @@ def test_a_hit_lower_down_fills_the_levels_above_with_its_remaining_time() -> No
     assert cache.get("k") is None
 
 
+def test_what_is_handed_out_is_not_what_a_copying_level_keeps() -> None:
+    setup = Setup()
+    memory = InMemoryCache(clock=setup.clock, copy=copy.deepcopy)
+    cache = MultiLevelCache(memory, setup.store, clock=setup.clock)
+    setup.store.set("k", [1], ttl=5)
+    for _ in range(3):  # from the store, then from memory
+        found = cache.get("k")
+        assert found == [1]
+        found.append(2)
+        setup.store.set("k", [1], ttl=5)
+
+
 def test_many_keys_come_each_from_the_nearest_level_that_has_it() -> None:
     setup = Setup()
     setup.cache.set_many({"a": 1, "b": 2})
@@ -191,6 +208,18 @@ def test_a_stale_value_is_there_for_those_who_serve_it() -> None:
     entry = setup.cache.get_entry("k")
     assert entry is not None
     assert entry.value == "upper"
+
+
+def test_a_miss_is_one_read_of_the_store_also_where_stale_values_are_kept() -> None:
+    setup = Setup(options=CacheOptions(ttl=5, stale=60))
+    for expected in (1, 2):
+        setup.store.calls.clear()
+        assert setup.cache.get_or_set("k", lambda: expected) == expected  # noqa: B023
+        assert setup.store.calls == ["read", "write pending"]
+        assert setup.cache.get_or_set("k", lambda: 9) == expected
+        setup.clock.now += 6
+    stats = setup.cache.stats()
+    assert (stats.hits, stats.misses) == (2, 2)
 
 
 def test_one_level_is_a_cache_too() -> None:
@@ -265,7 +294,7 @@ def hear(cache: MultiLevelCache, change: Callable[[], object]) -> None:
 def lose(cache: MultiLevelCache) -> None:
     """Do what another process does, and what is done because it was not heard."""
     cache._last._remove("k")
-    cache.drop_all(cleared=False)
+    cache.drop_all(changed=False)
 
 
 CHANGES: dict[str, tuple[Callable[[MultiLevelCache], object], Any]] = {
@@ -346,13 +375,30 @@ def test_a_local_hit_asks_nobody_for_the_generations_of_its_tags() -> None:
     setup.cache.set("k", 1, tags=("users", "all"))
     setup.store.calls.clear()
     assert [setup.cache.get("k") for _ in range(3)] == [1, 1, 1]
+    assert setup.cache.get_many(["k"]) == {"k": 1}
     assert setup.store.calls == []
     setup.cache.invalidate_tags("users")
     assert setup.cache.get("k") is None
+    assert setup.cache.get_many(["k"]) == {}
     setup.cache.set("untagged", 1)
     setup.store.calls.clear()
     assert setup.cache.get("untagged") == 1
     assert setup.store.calls == []
+
+
+def test_the_generations_of_many_tags_are_asked_for_at_once() -> None:
+    setup = Setup()
+    for number in range(5):
+        setup.cache.set(f"k{number}", number, tags=(f"tag {number}",))
+    setup.cache.drop_tags([f"tag {number}" for number in range(5)])
+    setup.store.calls.clear()
+    keys = [f"k{number}" for number in range(5)]
+    assert setup.cache.get_many(keys) == {f"k{number}": number for number in range(5)}
+    assert setup.store.calls == ["generations"]
+    setup.cache.drop_all(changed=True)
+    setup.store.calls.clear()
+    assert len(setup.cache.get_many(keys)) == 5
+    assert setup.store.calls == ["read", "generations"]
 
 
 def test_tags_that_another_process_invalidated_are_noticed_within_the_maximum_age() -> None:
@@ -534,7 +580,7 @@ def test_a_middle_level_that_is_down_is_passed_by_and_made_up_for() -> None:
         cache.incr("n")
     with pytest.raises(CacheUnavailableError):
         cache.delete("gone")
-    cache.drop_all(cleared=False)
+    cache.drop_all(changed=False)
     assert cache.get_many(["k", "n"]) == {"k": "new"}
     middle.down = False
     assert cache.incr("n") == 1

@@ -101,7 +101,7 @@ class Levels(RuleBasedStateMachine):
 
     @rule()
     def forget_locally(self) -> None:
-        self.cache.drop_all(cleared=False)
+        self.cache.drop_all(changed=False)
 
     @rule(seconds=st.sampled_from([1, 5, 11]))
     def wait(self, seconds: int) -> None:

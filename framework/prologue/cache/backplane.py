@@ -36,8 +36,13 @@ class Listener(Protocol):
     def drop_tags(self, tags: Sequence[str]) -> None:
         """Another process invalidated these tags."""
 
-    def drop_all(self, *, cleared: bool) -> None:
-        """Another process removed everything (``cleared``), or it is not known what others did."""
+    def drop_all(self, *, changed: bool) -> None:
+        """Another process removed everything, or it is not known what others did.
+
+        Args:
+            changed: false only when it begins to listen: what is being made then is not overtaken, lest
+                whatever is asked for first be made twice.
+        """
 
 
 class _Message(msgspec.Struct, array_like=True):
@@ -62,7 +67,17 @@ class Backplane:
         listener: told what to drop, on the thread of the backplane; kept by a weak reference.
     """
 
-    __slots__ = ("__weakref__", "_connected", "_listener", "_origin", "_redis", "_stop", "_thread", "_wake")
+    __slots__ = (
+        "__weakref__",
+        "_connected",
+        "_heard",
+        "_listener",
+        "_origin",
+        "_redis",
+        "_stop",
+        "_thread",
+        "_wake",
+    )
 
     def __init__(self, redis: RedisCache, listener: Listener) -> None:
         self._redis = redis
@@ -74,6 +89,7 @@ class Backplane:
         self._origin = secrets.token_bytes(8)
         self._stop = threading.Event()
         self._connected = threading.Event()
+        self._heard = False  # whether it ever was connected
         self._thread: threading.Thread | None = None
         self._wake: Callable[[], object] | None = None
 
@@ -139,6 +155,7 @@ class Backplane:
     def _hear(self, subscription: Any) -> None:
         """Pass messages on until the connection is lost, or nobody listens any more."""
         self._tell(None)  # what was said until now was not heard
+        self._heard = True
         self._connected.set()
         tried = False
         while not self._stop.is_set() and self._listener() is not None:
@@ -163,12 +180,12 @@ class Backplane:
         except msgspec.MsgspecError:
             heard = None
         if heard is None:
-            listener.drop_all(cleared=False)
+            listener.drop_all(changed=self._heard)
             return
         if heard.origin == self._origin:
             return
         if heard.everything:
-            listener.drop_all(cleared=True)
+            listener.drop_all(changed=True)
         if heard.keys:
             listener.drop_keys(_to_str(heard.keys))
         if heard.tags:

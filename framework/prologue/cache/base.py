@@ -8,8 +8,8 @@ once: options, tags, single flight, fail-safe, what an outage means. A primitive
 * works with whole entries: the value, moments of ``self.clock`` and the generations of tags. A store that
   outlives the process keeps durations. What it reads must have the *remaining* time: levels fill each other;
 * keeps an entry until its ``stale_until`` and returns it until then: whether it is usable, that is: fresh and
-  its tags current, is judged above. Only who changes an entry in one step (``_add``, ``_increment``,
-  ``_touch``) judges that in it;
+  its tags current, is judged above. Only who changes an entry in one step (``_add``, ``_replace``,
+  ``_increment``, ``_touch``) judges that in it;
 * raises ``CacheUnavailableError``, with the driver's error as its cause, when the store does not answer, and
   ``CacheValueError`` for a value that cannot be stored. What cannot be decoded is not there, and is counted;
 * does its many-operations in one round trip where the store can; the defaults go one by one.
@@ -17,8 +17,8 @@ once: options, tags, single flight, fail-safe, what an outage means. A primitive
 A backend calls ``super().__init__`` first, and ``super()._after_fork()`` first in its own ``_after_fork``.
 
 **What an outage means.** Reading is a miss. ``set``, ``set_many`` and the filling of ``get_or_set`` do
-without. ``delete``, ``clear``, ``invalidate_tags``, ``add``, ``incr``, ``touch`` and ``lock`` raise: who
-calls them relies on what they do.
+without. ``delete``, ``clear``, ``invalidate_tags``, ``add``, ``replace``, ``incr``, ``touch`` and ``lock``
+raise: who calls them relies on what they do.
 
 **What happens meanwhile.** A value that is being made or fetched while its key is set, deleted, cleared or
 invalidated is not written any more: every change calls ``self.pending.overtake(key)`` before it, every
@@ -32,14 +32,14 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from prologue.cache.entry import NEVER, Entry, TagGenerations
+from prologue.cache.entry import NEVER, Entry, TagGenerations, tag_names
 from prologue.cache.loading import Loader
 from prologue.cache.locking import CacheLock
 from prologue.cache.options import CacheOptions, Duration, seconds
 from prologue.cache.pending import PendingWrite, PendingWrites
-from prologue.cache.stats import CacheStats
+from prologue.cache.stats import CacheStats, Counters
 from prologue.errors import CacheClosedError, CacheUnavailableError
 from prologue.lifecycle import on_fork
 
@@ -49,21 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["CacheBackend"]
 
 T = TypeVar("T")
-
-
-class Counters:
-    """The events that a cache counts itself; see :class:`CacheStats`."""
-
-    def __init__(self) -> None:
-        self.hits = 0
-        self.misses = 0
-        self.loads = 0
-        self.load_failures = 0
-        self.stale_served = 0
-        self.errors = 0
-        self.undecodable = 0
-        self.evictions = 0
-        self.expirations = 0
 
 
 class CacheBackend(ABC):
@@ -114,6 +99,9 @@ class CacheBackend(ABC):
         self._loader = Loader(self)
         on_fork(self._after_fork)
 
+    #: Whether :meth:`get` costs so little that ``get_or_set`` tries it before it looks for what is stale.
+    get_is_quick: ClassVar[bool] = False
+
     # -- the primitives --
 
     @abstractmethod
@@ -151,6 +139,10 @@ class CacheBackend(ABC):
         """Store an entry if the key has no usable one, in one step; return whether it was stored."""
 
     @abstractmethod
+    def _replace(self, key: str, old: object, entry: Entry) -> bool:
+        """Store an entry if the key has a usable one whose value equals the old; return whether it was."""
+
+    @abstractmethod
     def _remove(self, key: str) -> bool:
         """Remove the entry of a key; return whether there was one."""
 
@@ -179,6 +171,10 @@ class CacheBackend(ABC):
     @abstractmethod
     def _generations(self, tags: Sequence[str]) -> tuple[int, ...]:
         """Return the generation of each tag; of one that was never invalidated too."""
+
+    def _seen_generations(self, tags: Sequence[str]) -> tuple[int, ...]:
+        """Return the same for reading; a backend that knows them without asking its store need not ask."""
+        return self._generations(tags)
 
     @abstractmethod
     def _invalidate(self, tags: Sequence[str]) -> None:
@@ -234,7 +230,7 @@ class CacheBackend(ABC):
         try:
             entries = self._read_many(wanted)
             names = list(dict.fromkeys(tag for entry in entries.values() for tag, _ in entry.tags))
-            generations = dict(zip(names, self._generations(names), strict=True)) if names else {}
+            generations = dict(zip(names, self._seen_generations(names), strict=True)) if names else {}
         except CacheUnavailableError:
             self.counters.errors += 1
             entries = {}
@@ -276,7 +272,7 @@ class CacheBackend(ABC):
             CacheClosedError: the cache is closed.
             Exception: what the factory raises, unless a stale value can be served.
         """
-        return self._loader.get_or_set(key, factory, ttl, tuple(tags), options)
+        return self._loader.get_or_set(key, factory, ttl, tags, options)
 
     def refresh(
         self,
@@ -291,7 +287,7 @@ class CacheBackend(ABC):
 
         If its factory runs already, its outcome is shared.
         """
-        return self._loader.refresh(key, factory, ttl, tuple(tags), options)
+        return self._loader.refresh(key, factory, ttl, tags, options)
 
     # -- writing --
 
@@ -338,12 +334,33 @@ class CacheBackend(ABC):
         self.pending.overtake(key)
         return self._add(key, self.entry(value, ttl, self.tag_generations(tags)))
 
+    def replace(
+        self, key: str, old: object, value: Any, ttl: Duration | None = None, *, tags: Iterable[str] = ()
+    ) -> bool:
+        """Store a value in place of a fresh one that equals the old, in one step; return whether it was.
+
+        Of several that replace the same value by different ones, one succeeds.
+
+        Args:
+            key: a str of any content and length.
+            old: what :meth:`get` returned.
+            value, ttl, tags: as for :meth:`set`.
+
+        Raises:
+            CacheUnavailableError: the store does not answer.
+            CacheValueError, CacheOptionError, CacheClosedError, TypeError: as for :meth:`set`.
+        """
+        self._check_open()
+        self._check_key(key)
+        self.pending.overtake(key)
+        return self._replace(key, old, self.entry(value, ttl, self.tag_generations(tags)))
+
     def incr(self, key: str, delta: int = 1, *, initial: int = 0, ttl: Duration | None = None) -> int:
         """Add to an integer in one step, and return the sum; a value that is there keeps its ttl and tags.
 
         Args:
             key: a str of any content and length.
-            delta: may be negative; Memcached's counters stop at zero.
+            delta: may be negative.
             initial: what a key without a fresh value counts from.
             ttl: of the value if this call creates it.
 
@@ -397,7 +414,7 @@ class CacheBackend(ABC):
             CacheUnavailableError: the store does not answer, and the values may still be served.
         """
         if tags:
-            self._loader.overtake_all()
+            self._loader.overtake(tags)
             self._invalidate(tags)
 
     def clear(self) -> None:
@@ -459,9 +476,7 @@ class CacheBackend(ABC):
             CacheUnavailableError: the store does not answer.
             TypeError: the tags are one str: its letters are surely not meant.
         """
-        if isinstance(tags, str):
-            raise TypeError(f"tags are several str, such as ({tags!r},), not one")
-        names = tuple(dict.fromkeys(tags))
+        names = tag_names(tags)
         return tuple(zip(names, self._generations(names), strict=True)) if names else ()
 
     def _moments(self, ttl: Duration | None, options: CacheOptions) -> tuple[float, float, float]:
@@ -477,7 +492,7 @@ class CacheBackend(ABC):
         return fresh_until, stale_until, NEVER if options.eager is None else now + life * options.eager
 
     def _current(self, tags: TagGenerations) -> bool:
-        return self._generations([tag for tag, _ in tags]) == tuple(number for _, number in tags)
+        return self._seen_generations([tag for tag, _ in tags]) == tuple(number for _, number in tags)
 
     def _check_open(self) -> None:
         if self.closed:
@@ -490,9 +505,10 @@ class CacheBackend(ABC):
     def _after_fork(self) -> None:
         self.pending.after_fork()
         self.counters = Counters()
+        self._random = random.Random()  # else all children would draw the same jitter
         self._loader.after_fork()
 
-    def __enter__(self) -> CacheBackend:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

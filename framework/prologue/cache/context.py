@@ -31,7 +31,7 @@ class FactoryContext:
         cacheable: whether the value will be stored.
     """
 
-    __slots__ = ("_cache", "_stale", "cacheable", "etag", "key", "stale_value", "tags", "ttl")
+    __slots__ = ("_cache", "_names", "_stale", "cacheable", "etag", "key", "stale_value", "tags", "ttl")
 
     def __init__(
         self,
@@ -40,8 +40,10 @@ class FactoryContext:
         stale: Entry | None,
         ttl: Duration | None,
         tags: TagGenerations,
+        names: set[str],
     ) -> None:
         self._cache = cache
+        self._names = names  # of the tags, for who invalidates one
         self._stale = stale
         self.key = key
         self.stale_value: Any = MISSING if stale is None else stale.value
@@ -55,6 +57,7 @@ class FactoryContext:
 
         While the store does not answer, the value will not be stored.
         """
+        self._names.update(tags)
         try:
             self.tags += self._cache.tag_generations(tags)
         except CacheUnavailableError:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, update_wrapper
 from string import Formatter
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from prologue.cache.base import CacheBackend
+from prologue.cache.entry import tag_names
 from prologue.cache.options import CacheOptions, Duration
 from prologue.errors import CacheOptionError
-from prologue.lifecycle import MISSING
 
 __all__ = ["CachedFunction", "cached"]
 
@@ -28,41 +29,48 @@ class _Template:
     field like ``{id!r}``: in a value, the characters that separate fields are escaped.
     """
 
-    __slots__ = ("_escapes", "_fields", "_parts")
+    __slots__ = ("_escapes", "_fields", "_start")
 
     def __init__(self, template: str, parameters: Mapping[str, inspect.Parameter]) -> None:
-        self._parts: list[str] = [""]
-        self._fields: list[tuple[str, Callable[[object], str]]] = []
+        names = list(parameters)
+        parts = [""]
+        fields: list[tuple[int, str, str, Callable[[object], str]]] = []
         for text, field, spec, conversion in _formatter.parse(template):
-            self._parts[-1] += text
+            parts[-1] += text
             if field is None:
                 continue
-            name = field.split(".")[0].split("[")[0]
+            name = re.split(r"[.[]", field, maxsplit=1)[0]
             if name not in parameters or spec or conversion not in (None, "r"):
                 raise CacheOptionError(
                     f"{{{field}}} in {template!r} must be a parameter, or a part of one, without a format "
                     f"other than !r: there are {', '.join(parameters) or 'none'}"
                 )
-            self._fields.append((field, repr if conversion else str))
-            self._parts.append("")
-        between = self._parts[1:-1]
+            fields.append((names.index(name), name, field[len(name) :], repr if conversion else str))
+            parts.append("")
+        between = parts[1:-1]
         if not all(between):
             raise CacheOptionError(f"fields of {template!r} must have something between them")
         self._escapes = str.maketrans(
             {character: f"%{ord(character):02X}" for character in {*"".join(between), "%"}} if between else {}
         )
+        self._start = parts[0]
+        self._fields = [(*field, part) for field, part in zip(fields, parts[1:], strict=True)]
 
-    def fill(self, arguments: Mapping[str, Any]) -> str:
-        """Return the text for the arguments of a call, by name."""
-        text = self._parts[0]
-        for (field, to_text), part in zip(self._fields, self._parts[1:], strict=True):
-            value, _ = _formatter.get_field(field, (), arguments)
+    def fill(self, values: Sequence[Any]) -> str:
+        """Return the text for the arguments of a call, in the order of the parameters."""
+        text = self._start
+        for position, name, path, to_text, part in self._fields:
+            value = values[position]
+            if path:
+                value, _ = _formatter.get_field(f"0{path}", (value,), {})
             kind: Any = type(value)
             if kind.__repr__ is object.__repr__ and (to_text is repr or kind.__str__ is object.__str__):
                 raise TypeError(
-                    f"{field}={value!r} tells nothing in a key: use an attribute, such as {{{field}.id}}"
+                    f"{name}{path}={value!r} tells nothing in a key: "
+                    f"use an attribute, such as {{{name}{path}.id}}"
                 )
-            text += to_text(value).translate(self._escapes) + part
+            piece = to_text(value)
+            text += (piece.translate(self._escapes) if self._escapes else piece) + part
         return text
 
 
@@ -87,7 +95,7 @@ class CachedFunction(Generic[P, T]):
         self._cache = cache
         self._signature = inspect.signature(function)
         parameters = self._signature.parameters
-        self._names = tuple(parameters)
+        self._count = len(parameters)
         self._positional = all(
             parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
             for parameter in parameters.values()
@@ -100,29 +108,23 @@ class CachedFunction(Generic[P, T]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the value of the function for these arguments, from the cache or made now."""
-        arguments = self._arguments(*args, **kwargs)
-        key = self._key.fill(arguments)
-        if self._options is None and self._cache.options.eager is None:
-            value = self._cache.get(key, MISSING)
-            if value is not MISSING:
-                found: T = value
-                return found
+        values = self._values(args, kwargs)
         return self._cache.get_or_set(
-            key,
+            self._key.fill(values),
             lambda: self._function(*args, **kwargs),
             self._ttl,
-            tags=[tag.fill(arguments) for tag in self._tags],
+            tags=self._fill_tags(values),
             options=self._options,
         )
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function now, store its value and return it."""
-        arguments = self._arguments(*args, **kwargs)
+        values = self._values(args, kwargs)
         return self._cache.refresh(
-            self._key.fill(arguments),
+            self._key.fill(values),
             lambda: self._function(*args, **kwargs),
             self._ttl,
-            tags=[tag.fill(arguments) for tag in self._tags],
+            tags=self._fill_tags(values),
             options=self._options,
         )
 
@@ -136,14 +138,19 @@ class CachedFunction(Generic[P, T]):
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key for these arguments."""
-        return self._key.fill(self._arguments(*args, **kwargs))
+        return self._key.fill(self._values(args, kwargs))
 
-    def _arguments(self, *args: P.args, **kwargs: P.kwargs) -> Mapping[str, Any]:
-        if not kwargs and self._positional and len(args) == len(self._names):
-            return dict(zip(self._names, args, strict=True))  # PERF: binding costs ten times as much
+    def _fill_tags(self, values: Sequence[Any]) -> Iterable[str]:
+        # PERF: a hit has no use for the tags, so they are filled only when they are asked for.
+        return (tag.fill(values) for tag in self._tags) if self._tags else ()
+
+    def _values(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[Any]:
+        """Return the arguments of a call in the order of the parameters."""
+        if not kwargs and self._positional and len(args) == self._count:
+            return args  # PERF: binding costs ten times as much
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return bound.arguments
+        return tuple(bound.arguments.values())
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """Return the function itself from a class, and with its first argument from an object."""
@@ -194,10 +201,9 @@ def cached(
         CacheOptionError: the key or a tag names something that is not a parameter, or has fields with nothing
             between them.
     """
-    if isinstance(tags, str):
-        raise TypeError(f"tags are several str, such as ({tags!r},), not one")
+    names = tag_names(tags)
 
     def decorate(function: Callable[P, T]) -> CachedFunction[P, T]:
-        return CachedFunction(function, cache, key, ttl, tags, options)
+        return CachedFunction(function, cache, key, ttl, names, options)
 
     return decorate

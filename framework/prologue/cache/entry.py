@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["NEVER", "Entry", "TagGenerations"]
+__all__ = ["NEVER", "Entry", "TagGenerations", "tag_names"]
 
 NEVER = math.inf
 """A moment that does not come."""
 
 TagGenerations = tuple[tuple[str, int], ...]
 """Tags, each with its generation before the value was made."""
+
+
+def tag_names(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return tags, each once.
+
+    Raises:
+        TypeError: they are one str: its letters are surely not meant.
+    """
+    if isinstance(tags, str):
+        raise TypeError(f"tags are several str, such as ({tags!r},), not one")
+    return tuple(dict.fromkeys(tags))
 
 
 class Entry:
@@ -46,6 +58,10 @@ class Entry:
         self.refresh_at = refresh_at
         self.tags = tags
         self.etag = etag
+
+    def with_value(self, value: Any) -> Entry:
+        """Return the same for another value."""
+        return Entry(value, self.fresh_until, self.stale_until, self.refresh_at, self.tags, self.etag)
 
     def __repr__(self) -> str:
         return f"<Entry {self.value!r}, fresh until {self.fresh_until}, stale until {self.stale_until}>"

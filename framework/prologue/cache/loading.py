@@ -6,12 +6,13 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prologue.cache.background import Background
 from prologue.cache.context import Factory, FactoryContext, call_factory
-from prologue.cache.entry import NEVER, Entry, TagGenerations
+from prologue.cache.entry import NEVER, Entry, TagGenerations, tag_names
 from prologue.cache.options import seconds
 from prologue.errors import CacheClosedError, CacheError, CacheTimeoutError, CacheUnavailableError
 from prologue.lifecycle import MISSING, Missing
@@ -42,13 +43,13 @@ class _Call(Generic[T]):
         key: str,
         factory: Factory[T],
         ttl: Duration | None,
-        tags: tuple[str, ...],
+        tags: Iterable[str],
         options: CacheOptions,
     ) -> None:
         self.key = key
         self.factory = factory
         self.ttl = ttl
-        self.tags = tags
+        self.tags = tag_names(tags)
         self.options = options
         self.stale: Entry | None = None
         self.started = time.monotonic()
@@ -58,6 +59,18 @@ class _Call(Generic[T]):
         """The entry that may be served when there is no better."""
         return self.stale if self.options.stale else None
 
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for a thread of the background: what is left, with nothing to fall back on."""
+        if self.options.hard_timeout is None or self.fallback is not None:
+            return 0.0
+        return max(0.0, self.deadline(self.options.hard_timeout) - time.monotonic())
+
+    @property
+    def time_is_over(self) -> bool:
+        """Whether the hard timeout is over."""
+        return time.monotonic() >= self.deadline(self.options.hard_timeout)
+
     def deadline(self, timeout: Duration | None) -> float:
         return NEVER if timeout is None else self.started + seconds(timeout, "timeout")
 
@@ -65,12 +78,13 @@ class _Call(Generic[T]):
 class _Flight(Run[T]):
     """One run of a factory, by the thread that is given once it runs."""
 
-    __slots__ = ("pending",)
+    __slots__ = ("pending", "tags")
 
-    def __init__(self, name: str, pending: PendingWrite) -> None:
+    def __init__(self, name: str, pending: PendingWrite, tags: Iterable[str]) -> None:
         super().__init__(name)
         self.thread = 0
         self.pending = pending
+        self.tags = set(tags)  # the factory may add some, before it reads what they stand for
 
 
 class Loader:
@@ -93,13 +107,14 @@ class Loader:
         key: str,
         factory: Factory[T],
         ttl: Duration | None,
-        tags: tuple[str, ...],
+        tags: Iterable[str],
         options: CacheOptions | None,
     ) -> T:
         """Return the fresh value of a key, or make it."""
         ended = self._ended
         options = self._cache.options if options is None else options
-        if options.eager is None:
+        counted = options.eager is None and (not options.stale or self._cache.get_is_quick)
+        if counted:
             value = self._cache.get(key, MISSING)
             if value is not MISSING:
                 found: T = value
@@ -107,12 +122,12 @@ class Loader:
         call = _Call(key, factory, ttl, tags, options)
         entry = self._look(call) if options.eager is not None or options.stale else None
         if entry is not None:
-            self._cache.counters.hits += options.eager is not None
+            self._cache.counters.hits += not counted
             if self._cache.clock() >= entry.refresh_at:
                 self._refresh_in_background(call, entry)
             kept: T = entry.value
             return kept
-        self._cache.counters.misses += options.eager is not None
+        self._cache.counters.misses += not counted
         return self._make(call, ended)
 
     def refresh(
@@ -120,7 +135,7 @@ class Loader:
         key: str,
         factory: Factory[T],
         ttl: Duration | None,
-        tags: tuple[str, ...],
+        tags: Iterable[str],
         options: CacheOptions | None,
     ) -> T:
         """Make the value of a key, even if it is fresh."""
@@ -163,16 +178,19 @@ class Loader:
                     return made
                 continue
             try:
-                in_background = timed and is_ours and self._start(leader, call)
+                in_background = timed and is_ours and self._start(leader, call, call.patience)
                 if is_ours and not in_background:
-                    self._fly(leader, call, in_background=False)
+                    if timed and (call.fallback is not None or call.time_is_over):
+                        self._end(leader)  # all threads are busy, and here no timeout could stop the factory
+                    else:
+                        self._fly(leader, call, in_background=False)
                 elif circle := self._wait(leader, call):
                     _logger.debug("not waiting: %s", " needs ".join(circle))
-                    return call_factory(call.factory, self._context(call, ()))
+                    return call_factory(call.factory, self._context(call, (), set()))
                 outcome: T | Missing = leader.value
                 if outcome is not MISSING:
                     return outcome
-                if not leader.finished or leader.error is not None:
+                if is_ours or not leader.finished or leader.error is not None:
                     if call.fallback is not None:
                         self._cache.counters.stale_served += 1
                         old: T = call.fallback.value
@@ -181,7 +199,7 @@ class Loader:
                         raise leader.error.with_traceback(leader.traceback)
                     raise CacheTimeoutError(
                         f"key {call.key!r} of cache {self._cache.name!r} was not made in "
-                        f"{call.options.hard_timeout} s; its factory goes on in the background"
+                        f"{call.options.hard_timeout} s; its factory goes on in the background, if it began"
                     )
             finally:
                 # A flight holds its error, and the error's traceback this frame.
@@ -198,13 +216,15 @@ class Loader:
             return flight, False
         self._cache.pending.overtake(call.key)
         name = f"key {call.key!r} of cache {self._cache.name!r}"
-        flight = self._flights[call.key] = _Flight(name, self._cache.pending.begin(call.key))
+        flight = _Flight(name, self._cache.pending.begin(call.key), call.tags)
+        self._flights[call.key] = flight
         return flight, True
 
-    def overtake_all(self) -> None:
-        """Let nobody join the flights that there are: a tag was invalidated that may be one of theirs."""
+    def overtake(self, tags: Iterable[str]) -> None:
+        """Let nobody join a flight whose value was begun before one of its tags is invalidated."""
         with self._lock:
-            self._flights.clear()
+            for key in [key for key, flight in self._flights.items() if not flight.tags.isdisjoint(tags)]:
+                del self._flights[key]
 
     def _wait(self, flight: _Flight[T], call: _Call[T]) -> list[str]:
         """Wait for a flight as long as the call may; return the circle that waiting would close."""
@@ -222,18 +242,22 @@ class Loader:
             flight, is_ours = self._join_or_lead(call)
         if not is_ours:
             return
-        if not self._start(flight, call):
+        if not self._start(flight, call, 0.0):
             self._end(flight)
 
-    def _start(self, flight: _Flight[T], call: _Call[T]) -> bool:
-        return self._background.try_run(partial(self._fly, flight, call, in_background=True))
+    def _start(self, flight: _Flight[T], call: _Call[T], patience: float) -> bool:
+        try:
+            return self._background.try_run(partial(self._fly, flight, call, in_background=True), patience)
+        except BaseException:  # interrupted while it waited for a thread
+            self._end(flight)
+            raise
 
     def _fly(self, flight: _Flight[T], call: _Call[T], in_background: bool) -> None:
         """Make the value and store it; leave the outcome with the flight."""
         flight.thread = threading.get_ident()
         wait_graph.enter(flight)
         try:
-            made: T = self._load(call, flight.pending)
+            made: T = self._load(call, flight)
             flight.value = made
             self._cache.counters.loads += 1
         except BaseException as error:
@@ -252,30 +276,33 @@ class Loader:
             self._end(flight)
 
     def _end(self, flight: _Flight[T]) -> None:
-        self._cache.pending.end(flight.pending)
         key = flight.pending.key
         with self._lock:
             if self._flights.get(key) is flight:
                 del self._flights[key]
             self._ended += 1
+        self._cache.pending.end(flight.pending)  # only now: as long as it can be joined it can be overtaken
         wait_graph.finish(flight)
 
-    def _load(self, call: _Call[T], pending: PendingWrite) -> T:
+    def _load(self, call: _Call[T], flight: _Flight[T]) -> T:
         lease = seconds(call.options.lease, "lease")
         if not lease:
-            return self._call_and_store(call, pending, NEVER)
+            return self._call_and_store(call, flight, NEVER)
         token = secrets.token_hex(16)
         found, until = self._wait_for_lease(call, token, lease)
         if found is not None:
             made: T = found.value
             return made
         try:
-            return self._call_and_store(call, pending, until)
+            return self._call_and_store(call, flight, until)
         finally:
-            try:
-                self._cache._release(f"lease:{call.key}", token)
-            except CacheUnavailableError:
-                self._cache.counters.errors += 1  # it ends by itself
+            self._release_lease(call, token)
+
+    def _release_lease(self, call: _Call[T], token: str) -> None:
+        try:
+            self._cache._release(f"lease:{call.key}", token)
+        except CacheUnavailableError:
+            self._cache.counters.errors += 1  # it ends by itself
 
     def _wait_for_lease(self, call: _Call[T], token: str, lease: float) -> tuple[Entry | None, float]:
         """Return the entry that another process made, or ``None`` and until when one made here is stored."""
@@ -290,7 +317,7 @@ class Loader:
             entry = self._cache.get_entry(call.key)
             if entry is not None and self._is_newer(entry, call):
                 if held:
-                    self._cache._release(f"lease:{call.key}", token)
+                    self._release_lease(call, token)
                 return entry, NEVER
             if held:
                 return None, asked + lease
@@ -303,7 +330,7 @@ class Loader:
             return False
         return call.stale is None or entry.fresh_until > call.stale.fresh_until + _INEXACT
 
-    def _call_and_store(self, call: _Call[T], pending: PendingWrite, until: float) -> T:
+    def _call_and_store(self, call: _Call[T], flight: _Flight[T], until: float) -> T:
         """Call the factory, and store its value unless that is too late, or not wanted."""
         cache = self._cache
         cacheable = True
@@ -312,7 +339,7 @@ class Loader:
         except CacheUnavailableError:
             cache.counters.errors += 1
             generations, cacheable = (), False
-        context = self._context(call, generations)
+        context = self._context(call, generations, flight.tags)
         value = call_factory(call.factory, context)
         if not (cacheable and context.cacheable) or time.monotonic() >= until:
             return value
@@ -321,7 +348,7 @@ class Loader:
             ttl = call.options.negative_ttl
         entry = cache.entry(value, ttl, context.tags, call.options)
         entry.etag = context.etag
-        self._store(pending, entry)
+        self._store(flight.pending, entry)
         return value
 
     def _throttle(self, call: _Call[T], stale: Entry, pending: PendingWrite) -> None:
@@ -339,8 +366,8 @@ class Loader:
         except CacheUnavailableError:
             self._cache.counters.errors += 1
 
-    def _context(self, call: _Call[T], generations: TagGenerations) -> FactoryContext:
-        return FactoryContext(self._cache, call.key, call.stale, call.ttl, generations)
+    def _context(self, call: _Call[T], generations: TagGenerations, tags: set[str]) -> FactoryContext:
+        return FactoryContext(self._cache, call.key, call.stale, call.ttl, generations, tags)
 
     def close(self) -> None:
         """Wait for the factories in the background, for some seconds at the most."""

@@ -207,9 +207,8 @@ class MultiLevelCache(CacheBackend):
         tags = list(dict.fromkeys(tag for entry in fresh.values() for tag, _ in entry.tags))
         if not tags:
             return fresh
-        if level in self._local:
-            return {key: entry for key, entry in fresh.items() if self._current(entry.tags)}
-        current = dict(zip(tags, self._generations(tags), strict=True))
+        generations = self._seen_generations if level in self._local else self._generations
+        current = dict(zip(tags, generations(tags), strict=True))
         return {
             key: entry
             for key, entry in fresh.items()
@@ -239,6 +238,12 @@ class MultiLevelCache(CacheBackend):
     def _current(self, tags: TagGenerations) -> bool:
         current = self._tags.current(tags)
         return super()._current(tags) if current is None else current
+
+    def _seen_generations(self, tags: Sequence[str]) -> tuple[int, ...]:
+        known = self._tags.known(tags)
+        if unknown := [tag for tag in tags if tag not in known]:
+            known.update(zip(unknown, self._generations(unknown), strict=True))
+        return tuple(known[tag] for tag in tags)
 
     def _generations(self, tags: Sequence[str]) -> tuple[int, ...]:
         epoch = self._tags.epoch
@@ -384,6 +389,9 @@ class MultiLevelCache(CacheBackend):
     def _add(self, key: str, entry: Entry) -> bool:
         return self._at_last(key, lambda: self._last._add(key, entry))
 
+    def _replace(self, key: str, old: object, entry: Entry) -> bool:
+        return self._at_last(key, lambda: self._last._replace(key, old, entry))
+
     def _increment(self, key: str, delta: int, initial: Entry) -> int:
         return self._at_last(key, lambda: self._last._increment(key, delta, initial))
 
@@ -414,16 +422,16 @@ class MultiLevelCache(CacheBackend):
 
     def drop_tags(self, tags: Sequence[str]) -> None:
         """Ask again for the generations of tags that another process invalidated; called by the backplane."""
+        self._loader.overtake(tags)
         self._tags.forget(tags)
 
-    def drop_all(self, *, cleared: bool) -> None:
+    def drop_all(self, *, changed: bool) -> None:
         """Forget all local values; called by the backplane.
 
         Args:
-            cleared: another process cleared the cache. Otherwise what others changed was not heard for a
-                while.
+            changed: whether another process may have changed what is being made now.
         """
-        if cleared:
+        if changed:
             self.pending.overtake_all()
         self._fills.overtake_all()
         self._tags.forget_all()

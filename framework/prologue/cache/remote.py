@@ -204,6 +204,10 @@ class RemoteCache(CacheBackend):
     def _add(self, key: str, entry: Entry) -> bool:
         return self._change(key, lambda fresh: entry if fresh is None else None) is not None
 
+    def _replace(self, key: str, old: object, entry: Entry) -> bool:
+        changed = self._change(key, lambda fresh: entry if fresh is not None and fresh.value == old else None)
+        return changed is not None
+
     def _increment(self, key: str, delta: int, initial: Entry) -> int:
         def add(fresh: Entry | None) -> Entry:
             base = initial if fresh is None else fresh
@@ -211,9 +215,7 @@ class RemoteCache(CacheBackend):
                 raise CacheValueError(
                     f"cache {self.name!r}, key {key!r}: cannot add to {base.value!r}, which is not an integer"
                 )
-            return Entry(
-                base.value + delta, base.fresh_until, base.stale_until, base.refresh_at, base.tags, base.etag
-            )
+            return base.with_value(base.value + delta)
 
         changed = self._change(key, add)
         assert changed is not None

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CacheStats"]
+__all__ = ["CacheStats", "Counters"]
+
+
+class Counters:
+    """What every cache counts itself, by the names of :class:`CacheStats`."""
+
+    def __init__(self) -> None:
+        self.hits = 0
+        self.misses = 0
+        self.loads = 0
+        self.load_failures = 0
+        self.stale_served = 0
+        self.errors = 0
+        self.undecodable = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

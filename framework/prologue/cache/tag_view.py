@@ -37,6 +37,11 @@ class TagView:
                 return None if found is None else False
         return True
 
+    def known(self, tags: Iterable[str]) -> dict[str, int]:
+        """Return the generations of those tags that are known."""
+        known = self._known
+        return {tag: generation for tag in tags if (generation := known.get(tag)) is not None}
+
     def learn(self, epoch: int, generations: Mapping[str, int]) -> None:
         """Remember what was read from the store, unless something was forgotten since the epoch."""
         with self._lock:

@@ -18,7 +18,7 @@ __all__ = ["CacheMachine"]
 
 keys = st.sampled_from(["a", "b", "c", "d", "e"])
 tags = st.sets(st.sampled_from(["x", "y"])).map(tuple)
-lives = st.sampled_from([0, 1, 5])
+lives = st.sampled_from([0, 60, 300])  # long, so that what real servers count down meanwhile is nothing
 values = st.one_of(st.none(), st.booleans(), st.integers(0, 9), st.sampled_from(["", "text"]))
 
 
@@ -103,6 +103,17 @@ class CacheMachine(RuleBasedStateMachine):
         if added:
             self.learn(key, value, ttl)
 
+    @rule(key=keys, old=values, value=values, ttl=lives, tags=tags)
+    def replace(self, key: str, old: Any, value: Any, ttl: float, tags: tuple[str, ...]) -> None:
+        expected = self.fresh(key)
+        if old is not None:  # else what is not expected
+            old = expected
+        replaced = self.cache.replace(key, old, value, ttl, tags=tags)
+        fits = expected is not MISSING and expected == old
+        assert replaced == fits or (fits and self.forgets)
+        if replaced:
+            self.learn(key, value, ttl, tags)
+
     @rule(key=keys, delta=st.integers(1, 3), ttl=lives)
     def incr(self, key: str, delta: int, ttl: float) -> None:
         value = self.fresh(key)
@@ -145,7 +156,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.clear()
         self.known = {}
 
-    @rule(key=keys, value=values, ttl=lives, tags=tags, stale=st.sampled_from([0, 3]))
+    @rule(key=keys, value=values, ttl=lives, tags=tags, stale=st.sampled_from([0, 180]))
     def get_or_set(self, key: str, value: Any, ttl: float, tags: tuple[str, ...], stale: float) -> None:
         calls: list[int] = []
 
@@ -165,7 +176,7 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(key=keys, stale=st.booleans())
     def factory_fails(self, key: str, stale: bool) -> None:
         expected, known = self.fresh(key), self.known.get(key)
-        options = CacheOptions(stale=1, throttle=2) if stale else None
+        options = CacheOptions(stale=60, throttle=120) if stale else None
         usable = stale and known is not None and self.clock.now < known.stale_until
         try:
             found = self.cache.get_or_set(key, self.fail, options=options)
@@ -178,15 +189,19 @@ class CacheMachine(RuleBasedStateMachine):
         assert known is not None
         assert usable
         assert self.agrees(found, known.value)
-        until = min(self.clock.now + 2, known.stale_until)
+        until = min(self.clock.now + 120, known.stale_until)
         self.known[key] = known._replace(fresh_until=until)
 
     @staticmethod
     def fail() -> Any:
         return 1 // 0
 
-    @rule(seconds=st.sampled_from([0.5, 1, 2]))
+    @rule(seconds=st.sampled_from([30, 60, 120]))
     def wait(self, seconds: float) -> None:
+        self.pass_time(seconds)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass for the cache."""
         self.clock.advance(seconds)
 
     @invariant()

@@ -100,7 +100,7 @@ class CacheContract(ABC):
 
     def test_a_key_is_a_str(self, cache: CacheBackend) -> None:
         key: Any = 1
-        for write in (cache.set, cache.add):
+        for write in (cache.set, cache.add, lambda key, value: cache.replace(key, None, value)):
             with pytest.raises(TypeError, match="a cache key is a str, not 1"):
                 write(key, 1)
         with pytest.raises(TypeError, match="a cache key is a str, not 1"):
@@ -197,6 +197,40 @@ class CacheContract(ABC):
         assert won.count(True) == 1
         assert cache.get("key") == won.index(True)
 
+    def test_replace_stores_only_in_place_of_what_is_expected(self, cache: CacheBackend) -> None:
+        assert not cache.replace("key", None, 1)
+        cache.set("key", [1], ttl=self.short)
+        assert not cache.replace("key", [2], 3)
+        assert cache.get("key") == [1]
+        assert cache.replace("key", [1], None, ttl=60)
+        assert cache.get("key", MISSING) is None
+        assert cache.replace("key", None, 4, ttl=self.short, tags=("x",))
+        cache.invalidate_tags("x")
+        assert not cache.replace("key", 4, 5)
+        cache.set("key", 6, ttl=self.short)
+        self.wait(self.short + 0.1)
+        assert not cache.replace("key", 6, 7)
+        assert cache.get("key") is None
+
+    def test_one_of_many_that_replace_the_same_wins(self, cache: CacheBackend) -> None:
+        cache.set("key", -1)
+        with impatient_threads():
+            won = together(8, lambda number: cache.replace("key", -1, number))
+        assert won.count(True) == 1
+        assert cache.get("key") == won.index(True)
+
+    def test_no_replacement_is_lost(self, cache: CacheBackend) -> None:
+        cache.set("key", 0)
+
+        def count(_: int) -> None:
+            for _ in range(10):
+                while not cache.replace("key", number := cache.get("key"), number + 1):
+                    pass
+
+        with impatient_threads():
+            together(4, count)
+        assert cache.get("key") == 40
+
     def test_incr_counts(self, cache: CacheBackend) -> None:
         assert cache.incr("key") == 1
         assert cache.incr("key", 5) == 6
@@ -265,6 +299,8 @@ class CacheContract(ABC):
     def test_tags_are_several(self, cache: CacheBackend) -> None:
         with pytest.raises(TypeError, match="tags are several"):
             cache.set("key", 1, tags="users")
+        with pytest.raises(TypeError, match="tags are several"):
+            cache.get_or_set("key", lambda: 1, tags="users")
 
     # -- get_or_set --
 
@@ -365,8 +401,9 @@ class CacheContract(ABC):
             lambda cache: cache.set_many({"key": 2}),
             lambda cache: cache.add("key", 2),
             lambda cache: cache.incr("key", 2),
+            lambda cache: cache.add("key", 1) and cache.replace("key", 1, 2),
         ],
-        ids=["set", "set_many", "add", "incr"],
+        ids=["set", "set_many", "add", "incr", "replace"],
     )
     def test_what_is_set_while_another_value_is_made_stays(
         self, cache: CacheBackend, change: Callable[[CacheBackend], object]
