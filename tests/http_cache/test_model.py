@@ -86,6 +86,8 @@ class Model:
     def useful(self, kept: Kept, now: float) -> bool:
         """A cache need not keep what can never be used any more."""
         control = control_of(kept.headers.get("Cache-Control", ""))
+        if "no-cache" in control and "Last-Modified" not in kept.headers:
+            return False
         later = (control.get("stale-while-revalidate") or 0) if "s-maxage" not in control else 0
         limit = self.lifetime(kept) + (600 if "Last-Modified" in kept.headers else later)
         return self.age(kept, now) < limit

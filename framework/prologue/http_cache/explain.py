@@ -42,7 +42,11 @@ def explain(engine: Engine, environ: dict[str, Any], application: WSGIApplicatio
         Exception: what the application raises.
     """
     profile = engine.profile
+    changes = engine.normal.changes(environ)
+    environ = {name: value for name, value in {**environ, **changes}.items() if value is not None}
     yield f"profile    {profile.name}" + (f", ttl {profile.ttl:g} s" if profile.ttl else "")
+    for name, value in changes.items():
+        yield f"made alike {name}: {'taken away' if value is None else value}"
     reason = why_bypass(environ, profile)
     if reason:
         yield f"bypassed   {reason}: the cache neither answers nor stores"
@@ -94,7 +98,7 @@ def _judge_response(
     if reason:
         return f"storing    no: {reason}"
     made = make_stored(environ, spelling, status, headers, fields, now, now, engine.profile)
-    if made is None:
+    if made.useful(now) <= 0:
         return "storing    no: it would be stale at once"
     return f"storing    yes, unless session or cookies were looked at: {_describe(made, now, True)}"
 
