@@ -126,7 +126,9 @@ class ResponseStore:
         """Write the responses of a URL; return whether they stay."""
         now = self._clock()
         useful = [stored for stored in responses if stored.useful(now) > 0]
-        kept = tuple(sorted(useful, key=_moment, reverse=True)[:MAX_VARIANTS])
+        if len(useful) > 1:
+            useful.sort(key=_moment, reverse=True)
+        kept = tuple(useful[:MAX_VARIANTS])
         tags = tuple(dict.fromkeys(tag for stored in kept for tag in stored.tags))
         life = max((stored.useful(now) for stored in kept), default=0.0)
         try:
