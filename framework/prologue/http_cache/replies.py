@@ -34,9 +34,12 @@ def status_line(status: int) -> str:
 
 
 def writes_date(environ: Mapping[str, Any]) -> bool:
-    """Return whether the server adds a ``Date`` of its own even where there is one: gunicorn does."""
+    """Return whether the server adds a ``Date`` of its own even where there is one.
+
+    gunicorn's workers do; this package's worker, which is known by its exchange, does not.
+    """
     software: str = environ.get("SERVER_SOFTWARE", "")
-    return software.startswith("gunicorn")
+    return software.startswith("gunicorn") and "prologue.exchange" not in environ
 
 
 def reply(
