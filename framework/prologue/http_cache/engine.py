@@ -28,7 +28,7 @@ from prologue.http_cache.normal import Normal
 from prologue.http_cache.plain import is_plain, plain_hit
 from prologue.http_cache.profile import Profile
 from prologue.http_cache.queries import Queries, query_tag
-from prologue.http_cache.refreshing import REFRESH, refreshing, run
+from prologue.http_cache.refreshing import REFRESH, WITNESS, refreshing, run
 from prologue.http_cache.replies import quoted, refusal, reply
 from prologue.http_cache.storable import forbids_storing
 from prologue.http_cache.store import ResponseStore
@@ -161,7 +161,11 @@ class Engine:
         if refreshing is not None:
             if refreshing is self:
                 return self._fetcher.fetch(environ, ask, target, variants, decision, None)
-            return self._pass(environ, ask, "bypass")  # another cache wants the application's own answer
+            # Another cache, or `explain`, wants the application's own answer.
+            witness = environ.get(WITNESS)
+            return self._pass(
+                environ, ask if witness is None else partial(_ask_before, ask, witness), "bypass"
+            )
         if decision.action is not Action.FETCH:
             answer = self._reply(environ, target, decision, application)
             if answer is not None:
@@ -284,6 +288,12 @@ class Engine:
         except BaseException:
             self.flights.land(flight, Verdict.FAILED)
             raise
+
+
+def _ask_before(ask: Ask, witness: list[Answer], changes: Mapping[str, str | None]) -> Answer:
+    answer = ask(changes)
+    witness.append(answer)
+    return answer
 
 
 def _flight_key(target: Target, variants: Variants, environ: Mapping[str, Any]) -> Hashable:
