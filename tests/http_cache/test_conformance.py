@@ -180,3 +180,65 @@ def test_what_is_validated_every_time_and_cannot_be_is_not_stored() -> None:
 def test_a_refusal_is_not_said_to_be_of_a_stored_response() -> None:
     answer = Setting(FRESH).get(HTTP_CACHE_CONTROL="only-if-cached")
     assert (answer.status, answer.header("Cache-Status")) == (504, None)
+
+
+FIELDS = [
+    ("ETag", '"1"'),
+    ("Cache-Control", "max-age=60"),
+    ("CDN-Cache-Control", "max-age=60"),
+    ("Content-Location", "/en"),
+    ("Date", format_date(1_000_000_000)),
+    ("Expires", format_date(1_000_000_060)),
+    ("Vary", "Accept-Language"),
+]
+
+
+def test_a_304_and_a_206_have_the_fields_that_a_200_would_have() -> None:
+    setting = Setting(*FIELDS, ("Last-Modified", format_date(1)), body=b"0123456789")
+    setting.get()
+    unchanged, part = setting.get(HTTP_IF_NONE_MATCH='"1"'), setting.get(HTTP_RANGE="bytes=0-1")
+    assert (unchanged.status, part.status) == (304, 206)
+    for name, value in FIELDS:
+        assert (unchanged.all(name), part.all(name)) == ([value], [value])
+    # What does not help to choose stays away from a 304 (RFC 9110 section 15.4.5).
+    assert {name for name, _ in unchanged.headers} - {name for name, _ in FIELDS} == {"Age", "Cache-Status"}
+    parts = setting.get(HTTP_RANGE="bytes=0-1, 4-5")
+    assert (parts.status, parts.header("Content-Range")) == (206, None)
+    assert "multipart" not in str(part.header("Content-Type"))
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "301 Moved Permanently", "503 Service Unavailable"])
+def test_conditions_and_ranges_are_ignored_where_the_answer_is_no_success(status: str) -> None:
+    setting = Setting(FRESH, ("ETag", '"1"'), status=status)
+    setting.get()
+    for more in ({"HTTP_IF_NONE_MATCH": '"1"'}, {"HTTP_RANGE": "bytes=0-1"}):
+        answer = setting.get("/", **more)
+        assert (answer.status, answer.body) == (int(status[:3]), b"body")
+    assert setting.origin.calls == 1
+
+
+def test_a_range_is_answered_for_get_only() -> None:
+    setting = Setting(FRESH, ("ETag", '"1"'))
+    setting.get()
+    answer = setting.get(method="HEAD", HTTP_RANGE="bytes=0-1")
+    assert (answer.status, answer.header("Content-Length"), answer.body) == (200, "4", b"")
+    assert setting.origin.calls == 1
+
+
+def test_if_range_counts_only_beside_range() -> None:
+    setting = Setting(FRESH, ("ETag", '"1"'))
+    setting.get()
+    assert setting.get(HTTP_IF_RANGE='"2"').status == 200
+    assert setting.origin.calls == 1
+
+
+def test_groups_belong_to_one_origin() -> None:
+    setting = Setting(FRESH, ("Cache-Groups", '"a"'))
+    origins: list[dict[str, str]] = [{}, {"HTTP_HOST": "other.example"}]
+    for more in origins:
+        setting.get("/page", **more)
+    setting.clock.now += 1
+    setting.origin.headers = [("Cache-Group-Invalidation", '"a", "A"')]
+    setting.get("/", method="POST", CONTENT_LENGTH="0")
+    found = ["hit" in setting.status("/page", method="HEAD", **more) for more in origins]
+    assert found == [False, True]
