@@ -423,6 +423,17 @@ def test_nobody_queues_while_the_cache_below_does_not_answer() -> None:
     assert {task.result().body for task in tasks} == {b"body"}
 
 
+def test_a_purge_meanwhile_lets_one_of_those_who_wait_ask_again() -> None:
+    origin = Gated()
+    cache = HTTPCache(origin, InMemoryCache(), coalesce_timeout=PATIENCE)
+    tasks = start(cache, 5)
+    until(lambda: waiting(cache) == 4)
+    cache.purge("http://127.0.0.1/")
+    origin.gate.set()
+    assert {task.result().body for task in tasks} == {b"body"}
+    assert origin.calls == 2
+
+
 def test_nobody_queues_for_a_body_over_the_limit() -> None:
     gate = threading.Event()
     inside = threading.Barrier(4)

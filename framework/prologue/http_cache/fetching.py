@@ -26,7 +26,7 @@ from prologue.http_cache.queries import FIELD, Queries, query_tag
 from prologue.http_cache.refreshing import CONDITIONS, WHOLE
 from prologue.http_cache.replies import FindBody, quoted, reply, writes_date
 from prologue.http_cache.storable import CREDENTIALS, forbids_storing, make_stored, why_not_storable
-from prologue.http_cache.store import ResponseStore
+from prologue.http_cache.store import Outcome, ResponseStore
 from prologue.http_cache.stored import Stored, Variants
 from prologue.http_cache.structured import OWN_FIELD
 
@@ -280,17 +280,20 @@ class Fetcher:
         body: bytes | None,
     ) -> None:
         """Store a response whose body came to its end; without a body, it did not."""
-        kept = False
+        outcome = Outcome.REFUSED
         try:
             if body is not None:
-                kept = self._store.put(target, environ, stored, body, requested)
-            if kept and self._queries is not None:
+                outcome = self._store.put(target, environ, stored, body, requested)
+            if outcome is Outcome.KEPT and self._queries is not None:
                 self._queries.remember(target, fields_of(stored.headers))
         except Exception:
             logger.exception("a response could not be stored")
         finally:
-            failed = Verdict.GIVEN_UP if body is None else Verdict.UNCACHEABLE
-            self._land(flight, verdict if kept else failed)
+            if body is None or outcome is Outcome.INVALIDATED:
+                verdict = Verdict.GIVEN_UP
+            elif outcome is Outcome.REFUSED:
+                verdict = Verdict.UNCACHEABLE
+            self._land(flight, verdict)
 
     def _leave_out(self, environ: Mapping[str, Any], target: Target, flight: Flight | None) -> None:
         """Remember that the bodies of a URL cannot be stored: too large, or not as long as they say."""

@@ -18,7 +18,7 @@ class Verdict(Enum):
     STORED = "stored"
     """A response is in the store that may answer others: look."""
     GIVEN_UP = "given up"
-    """Nothing came of it, for a reason of its own, such as a client that went away: begin another."""
+    """Nothing came of it, as when its client goes away or its URL is purged: begin another."""
     UNCACHEABLE = "uncacheable"
     """The response is of no use to others: ask for yourself."""
     FAILED = "failed"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from prologue.http_cache.stored import EMPTY, Stored, Variants
 if TYPE_CHECKING:
     from prologue.cache import CacheBackend
 
-__all__ = ["ResponseStore"]
+__all__ = ["Outcome", "ResponseStore"]
 
 logger = logging.getLogger("prologue.http_cache")
 
@@ -35,6 +36,16 @@ STAMP_LIFE = 600.0
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Variants).decode
+
+
+class Outcome(Enum):
+    """What became of a response that was to be stored."""
+
+    KEPT = "kept"
+    INVALIDATED = "invalidated"
+    """It was begun before an invalidation, and is gone again: another would stay."""
+    REFUSED = "refused"
+    """The cache did not take it."""
 
 
 class ResponseStore:
@@ -71,8 +82,8 @@ class ResponseStore:
 
     def put(
         self, target: Target, environ: Mapping[str, Any], stored: Stored, body: bytes, requested: float
-    ) -> bool:
-        """Store a response, in place of the one that the same request would select; return whether it is.
+    ) -> Outcome:
+        """Store a response, in place of the one that the same request would select.
 
         Args:
             target: of the request.
@@ -89,7 +100,7 @@ class ResponseStore:
             self._cache.set(stored.body, body, ttl=max(1.0, stored.useful(self._clock())))
         except PrologueError as error:
             logger.warning("a response of %d bytes cannot be stored: %s", len(body), error)
-            return False
+            return Outcome.REFUSED
         others = [
             other for other in self.find(target.key).responses if not other.matches(target.spelling, environ)
         ]
@@ -122,8 +133,8 @@ class ResponseStore:
         finally:
             self._cache.invalidate_tags(*tags)  # a cache of several levels notes it while it is down
 
-    def _write(self, key: str, responses: Iterable[Stored], requested: float) -> bool:
-        """Write the responses of a URL; return whether they stay."""
+    def _write(self, key: str, responses: Iterable[Stored], requested: float) -> Outcome:
+        """Write the responses of a URL."""
         now = self._clock()
         useful = [stored for stored in responses if stored.useful(now) > 0]
         if len(useful) > 1:
@@ -134,17 +145,18 @@ class ResponseStore:
         try:
             if not kept:
                 self._cache.delete(key)
-                return False
+                return Outcome.REFUSED
             self._cache.set(key, _encode(Variants(kept)), ttl=max(1.0, life), tags=tags)
             stamps = self._cache.get_many(map(_stamp, (key, *tags)))
             # Older ones were read before, and may have been invalidated since.
             oldest = min(requested, *(stored.received for stored in kept))
             if not any(stamp >= oldest for stamp in stamps.values() if isinstance(stamp, float)):
-                return True
+                return Outcome.KEPT
             self._cache.delete(key)
         except PrologueError as error:
             logger.warning("a response cannot be stored: %s", error)
-        return False
+            return Outcome.REFUSED
+        return Outcome.INVALIDATED
 
     def _set(self, key: str, value: bytes, life: float) -> None:
         try:
