@@ -109,6 +109,8 @@ class Fetcher:
         if decision.stored is not None and environ["REQUEST_METHOD"] == "GET":
             held = self._store.body(decision.stored)
             if held is None:
+                # Without it the response would stand in the way of older ones that are still good.
+                self._store.remove(target.key, decision.stored)
                 decision = Decision(Action.FETCH, reason="miss")
         validated = decision.stored
 
