@@ -1,22 +1,31 @@
-"""Measure what an HTTP cache costs a request inside the process: a hit, a miss, a validation; and its memory.
+"""Measure what an HTTP cache costs a request: a hit, a miss, a validation; a hit on the wire; and its memory.
 
 Ours, as a middleware and around a WSGI application, beside Django's cache middleware and Flask-Caching, and
-beside each framework's handler without a cache. The body is 1 kB; every cache is in memory. A hit is a GET
-that the cache answers; a miss is one that it has to ask the handler for, and stores; a validation is a GET
-with ``If-None-Match`` that is answered with 304, by the cache where it can do that.
+beside our handler without a cache. The body is 1 kB; every cache is in memory. A hit is a GET that the cache
+answers; a miss is one that it has to ask the handler for, and stores; a validation is a GET with
+``If-None-Match`` that is answered with 304, by the cache where it can do that.
+
+On the wire (needs wrk) one thread worker serves our handler with and without a cache, and wrk asks it by 16
+connections for one and for the other in turn.
 """
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 import sys
+import tempfile
 import tracemalloc
 from collections.abc import Callable, Sequence
 from itertools import count
+from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from dispatch import Case as Request
 from dispatch import Headers, environ_of
-from measure import Report, clock, interleave, read_options
+from measure import Options, Report, clock, interleave, ratio, read_options
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -31,8 +40,26 @@ AROUND = "prologue, HTTPCache"
 DJANGO = "django's cache middleware"
 FLASK = "flask-caching"
 
+_HERE = Path(__file__).parent
+_WIRE_ROUNDS = 9
+
 CASES = ("hit", "miss", "validation")
+WIRE = "wire"
 MEMORY = "memory"
+
+#: What the thread worker serves, and under which paths.
+WIRED = """
+import http_cache
+
+plain = http_cache.prologue_plain()
+PATHS = {"/cached": http_cache.prologue_cached(), "/around": http_cache.prologue_around()}
+
+
+def app(environ, start_response):
+    environ["PATH_INFO"], path = "/", environ["PATH_INFO"]
+    return PATHS.get(path, plain)(environ, start_response)
+"""
+PATHS = {PLAIN: "/plain", OURS: "/cached", AROUND: "/around"}
 
 #: A hit against the same handler without a cache, and against the peers.
 BARS = ((PLAIN, 6.0), (DJANGO, 0.2), (FLASK, 0.2))
@@ -222,11 +249,55 @@ def bytes_per_response(responses: int) -> float:
     return taken / responses - body
 
 
+def wire(options: Options, report: Report) -> None:
+    """Let wrk ask one server for each path in turn, round by round, and report its figures."""
+    from server import OURS as WORKER
+    from server import Server
+
+    seconds = 1 if options.quick else 2
+    rates: dict[str, list[float]] = {name: [] for name in PATHS}
+    cpu: dict[str, list[float]] = {name: [] for name in PATHS}
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "application.py").write_text(
+            f"import sys; sys.path.append({str(_HERE)!r})\n{WIRED}"
+        )
+        server = Server(WORKER, Path(directory), threads=4, workers=1)
+        try:
+            for _ in range(min(options.rounds, _WIRE_ROUNDS)):
+                for name, path in PATHS.items():
+                    before = server.cpu()
+                    output = subprocess.run(
+                        ["wrk", "-t1", "-c16", f"-d{seconds}", f"http://127.0.0.1:{server.port}{path}"],
+                        capture_output=True,
+                        text=True,
+                        check=True,
+                    ).stdout
+                    found = re.search(r"(\d+) requests in.*Requests/sec:\s+([0-9.]+)", output, re.DOTALL)
+                    if found is None or "Non-2xx" in output or "errors" in output:
+                        raise RuntimeError(f"{name}: not all requests were answered with 200:\n{output}")
+                    rates[name].append(float(found[2]))
+                    cpu[name].append((server.cpu() - before) / int(found[1]) * 1e6)
+        finally:
+            server.stop()
+    report.figures(
+        WIRE,
+        {
+            name: {
+                "requests/s": median(rates[name]),
+                "CPU µs a request": median(cpu[name]),
+                "CPU ÷ no cache": ratio(cpu[name], cpu[PLAIN]),
+                "requests/s ÷ no cache": ratio(rates[name], rates[PLAIN]),
+            }
+            for name in PATHS
+        },
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
     from importlib.util import find_spec
 
-    cases = [*CASES, MEMORY]
+    cases = [*CASES, WIRE, MEMORY]
     options = read_options("http_cache", str(__doc__).split("\n", 1)[0], cases, 200, arguments=arguments)
     report = Report("http_cache", options, OURS, ("django", "flask", "flask-caching"))
     installed = {}
@@ -243,6 +314,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 check(name, app, title)
                 runs[name] = runner(app, title)
             report.case(title, interleave(runs, options))
+    if WIRE in options.cases:
+        if shutil.which("wrk") is None:
+            report.missing(WIRE, "wrk is not installed")
+        else:
+            wire(options, report)
     if MEMORY in options.cases:
         overhead = bytes_per_response(50 if options.quick else 2000)
         report.figures("memory", {OURS: {"bytes beside the body of a stored response": overhead}})

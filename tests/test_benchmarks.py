@@ -196,7 +196,7 @@ def test_hit_ratio_measures_made_up_requests_and_traces(tmp_path: Path) -> None:
 
 
 def test_http_cache_measures_hits_misses_validations_and_memory(tmp_path: Path) -> None:
-    figures, printed = run("http_cache.py", tmp_path)
+    figures, printed = run("http_cache.py", tmp_path, "--cases", "hit,miss,validation,memory")
     assert list(figures["cases"]) == ["hit", "miss", "validation", "memory"]
     ours = {"prologue, no cache", "prologue, cache_middleware", "prologue, HTTPCache"}
     for title in ("hit", "miss", "validation"):

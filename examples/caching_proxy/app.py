@@ -97,6 +97,7 @@ class Proxy:
             for name, value in environ.items()
             if name.startswith("HTTP_")
         ]
+        fields.append(("Via", f"{environ['SERVER_PROTOCOL'].removeprefix('HTTP/')} prologue"))
         if environ.get("CONTENT_TYPE"):
             fields.append(("Content-Type", environ["CONTENT_TYPE"]))
         length = environ.get("CONTENT_LENGTH")

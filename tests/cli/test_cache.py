@@ -32,6 +32,17 @@ SITE = """\
         return "mine"
 
 
+    @app.get("/greeting")
+    def greeting(ctx):
+        return f"hello {ctx.get_cookie('name')}"
+
+
+    @app.get("/never")
+    def never(ctx):
+        ctx.cache.exclude()
+        return "never"
+
+
     @app.get("/broken")
     def broken(ctx):
         ctx.cache.control(nonsense=True)
@@ -54,12 +65,17 @@ def test_a_url_is_explained(command: Run) -> None:
         "stored     nothing",
         "decision   the application is asked (uri-miss)",
         "response   200 OK",
-        "storing    yes, unless session or cookies were looked at: 200, 0 s old, fresh for 60 s",
+        "storing    yes: 200, 0 s old, fresh for 60 s",
     ]
     result = command("cache", "explain", "https://example.com/mine", "--app", "app:app")
     assert "key        http:11:5:example.com/mine?" in result.output
     assert "           cache-control: private\n" in result.output
     assert "storing    no: private" in result.output
+    result = command("cache", "explain", "/greeting")
+    assert "storing    no: the application looked at the session or at cookies" in result.output
+    result = command("cache", "explain", "/never")
+    assert "           prologue-cache-control: no-store\n" in result.output
+    assert "storing    no: no-store" in result.output
     result = command("cache", "explain", "/tea", "--header", "Cookie: a=b")
     assert "storing    no: cookies in the request" in result.output
     assert "bypassed   method" in command("cache", "explain", "/tea", "--method", "POST").output
@@ -115,10 +131,21 @@ def test_what_is_stored_is_described_and_nothing_is_changed() -> None:
         ([("Cache-Control", "max-age=0")], "storing    no: it would be stale at once"),
         (
             [("Cache-Control", "no-cache"), ("ETag", '"a"')],
-            "storing    yes, unless session or cookies were looked at: 200, 0 s old, fresh for 0 s; validated"
-            " before every use",
+            "storing    yes: 200, 0 s old, fresh for 0 s; validated before every use",
         ),
     ],
 )
 def test_the_response_is_judged(headers: list[tuple[str, str]], line: str) -> None:
     assert line in lines(Setting(*headers))
+
+
+def test_what_is_made_alike_is_said_and_looked_up_so() -> None:
+    setting = Setting(("Cache-Control", "max-age=60"), ignored_parameters=["utm_*"], encodings=["gzip"])
+    setting.get(QUERY_STRING="a=1")
+    found = lines(setting, QUERY_STRING="utm_source=x&a=1", HTTP_ACCEPT_ENCODING="br")
+    assert found[1:4] == [
+        "made alike HTTP_ACCEPT_ENCODING: taken away",
+        "made alike QUERY_STRING: a=1",
+        "key        http:9:1:127.0.0.1/?a=1",
+    ]
+    assert found[-1] == "decision   answered from the cache"

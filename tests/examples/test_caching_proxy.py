@@ -80,6 +80,7 @@ def test_method_path_body_and_fields_are_forwarded(origin: RawOrigin) -> None:
     origin.answer = b"HTTP/1.1 201 Created\r\n" + fields
     proxy = Proxy(origin.url)
     more: dict[str, Any] = {"RAW_URI": "/a%2Fb?c=%20", "CONTENT_TYPE": "text/plain", "HTTP_COOKIE": "a=b"}
+    more["HTTP_VIA"] = "1.1 before"
     answer = call(proxy, "POST", "/a/b", b"body", **more, HTTP_CONNECTION="close, x-mine", HTTP_X_MINE="1")
     assert (answer.status, answer.header("X-A"), answer.header("X-Hop")) == (201, "1", None)
     head, _, body = origin.requests[0].partition(b"\r\n\r\n")
@@ -89,6 +90,7 @@ def test_method_path_body_and_fields_are_forwarded(origin: RawOrigin) -> None:
         lines
     )
     assert not any(line.startswith(b"X-Mine") for line in lines)
+    assert [line for line in lines if line.startswith(b"Via")] == [b"Via: 1.1 before", b"Via: 1.0 prologue"]
 
 
 def test_a_body_of_unknown_length_is_forwarded(origin: RawOrigin) -> None:

@@ -45,7 +45,7 @@ def stored(
     spelling = target_of(environ, profile.careful).spelling
     received = NOW - age
     made = make_stored(environ, spelling, status, headers, fields_of(headers), received, received, profile)
-    assert made is not None
+    assert made.useful(NOW) > 0
     from msgspec.structs import replace
 
     return replace(made, body="body", length=4)

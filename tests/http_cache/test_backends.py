@@ -13,6 +13,12 @@ from tests.concurrency import in_child, until
 from tests.http_cache.origins import Clock, Setting
 
 # The rules themselves: pytest finds them here by their names, and runs them over every backend.
+from tests.http_cache.test_conformance import (  # noqa: F401
+    test_a_304_answers_with_its_own_fields_even_where_they_forbid_to_keep_it,
+    test_a_304_updates_only_what_its_request_could_have_chosen,
+    test_of_several_responses_that_suit_the_latest_by_its_date_answers,
+    test_the_vary_of_a_304_counts_from_then_on,
+)
 from tests.http_cache.test_wsgi import (  # noqa: F401
     test_a_304_that_makes_it_private_is_answered_and_forgotten,
     test_a_304_that_names_another_version_updates_nothing_and_the_next_request_fetches,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from prologue.cache import InMemoryCache
+from prologue.errors import CacheUnavailableError
 from prologue.http_cache import HTTPCache
 from prologue.http_cache.background import Refresher
 from prologue.http_cache.flights import Flight, Flights, Verdict
@@ -111,16 +112,18 @@ def test_what_is_not_shared_with_credentials_is_still_shared_without() -> None:
     assert origin.calls == 4
 
 
-def test_who_missed_just_before_it_was_stored_does_not_ask() -> None:
+def test_who_missed_just_before_it_was_stored_does_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     setting = Setting(("Cache-Control", "max-age=60"))
     other = HTTPCache(setting.origin, setting.store, clock=setting.clock)
+    flights = setting.cache.engine.flights
+    join = Flights.join
 
-    class Late(Flights):
-        def join(self, key: Hashable) -> tuple[Flight, bool]:
+    def late(self: Flights, key: Hashable) -> tuple[Flight, bool]:
+        if self is flights:
             call(other)
-            return super().join(key)
+        return join(self, key)
 
-    setting.cache.engine.flights = flights = Late()
+    monkeypatch.setattr(Flights, "join", late)
     assert setting.status() == "prologue; hit; ttl=60"
     assert setting.origin.calls == 1
     assert not flights._running
@@ -321,5 +324,135 @@ def test_landing_twice_keeps_the_first_verdict() -> None:
     flight, leads = flights.join("a")
     assert leads
     flights.land(flight, Verdict.FAILED)
-    flights.land(flight, Verdict.LOOK)
+    flights.land(flight, Verdict.STORED)
     assert flight.verdict is Verdict.FAILED
+
+
+def all_at_once(cache: HTTPCache, count: int, **more: Any) -> None:
+    """See that so many requests are all inside the application at the same time."""
+    inside = threading.Barrier(count)
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        inside.wait(PATIENCE)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"own"]
+
+    cache.application = application
+    assert [answer.body for answer in together(count, lambda number: call(cache, **more))] == [b"own"] * count
+
+
+@pytest.mark.parametrize("control", ["no-cache", "no-cache, max-age=60", "max-age=0"])
+@pytest.mark.parametrize("validator", [[], [("ETag", '"1"')]])
+def test_what_answers_one_request_only_lets_nobody_queue(
+    control: str, validator: list[tuple[str, str]]
+) -> None:
+    origin = Gated(("Cache-Control", control), *validator)
+    cache = HTTPCache(origin, InMemoryCache(), coalesce_timeout=PATIENCE)
+    tasks = start(cache, 5)
+    until(lambda: waiting(cache) == 4)
+    origin.gate.set()
+    assert {task.result().body for task in tasks} == {b"body"}
+    all_at_once(cache, 5)
+
+
+def test_what_may_be_served_stale_meanwhile_answers_those_who_waited() -> None:
+    origin = Gated(("Cache-Control", "max-age=0, stale-while-revalidate=60"))
+    cache = HTTPCache(origin, InMemoryCache(), coalesce_timeout=PATIENCE)
+    cache.engine.refresher.close(0)
+    tasks = start(cache, 5)
+    until(lambda: waiting(cache) == 4)
+    origin.gate.set()
+    assert {task.result().body for task in tasks} == {b"body"}
+    assert origin.calls == 1
+
+
+def test_a_validation_that_is_good_for_one_request_lets_nobody_queue() -> None:
+    setting = Setting(("Cache-Control", "max-age=60"), ("ETag", '"1"'), coalesce_timeout=PATIENCE)
+    setting.origin.validates = True
+    setting.get()
+    setting.clock.now += 70
+    setting.origin.headers = [("Cache-Control", "no-cache"), ("ETag", '"1"')]
+    assert "fwd-status=304" in setting.status()
+    all_at_once(setting.cache, 5)
+
+
+def test_requests_that_insist_on_the_application_do_not_queue() -> None:
+    setting = Setting(("Cache-Control", "max-age=60"), profile="rfc9111", coalesce_timeout=PATIENCE)
+    setting.get()
+    all_at_once(setting.cache, 5, HTTP_CACHE_CONTROL="no-cache")
+
+
+def test_a_request_that_forbids_storing_leads_nobody_and_spoils_nothing() -> None:
+    origin = Gated(*HEADERS[1:])
+    cache = HTTPCache(origin, InMemoryCache(), coalesce_timeout=PATIENCE)
+    tasks = [*start(cache, 1, HTTP_CACHE_CONTROL="no-store")]
+    until(lambda: origin.calls == 1)
+    tasks += start(cache, 4)
+    until(lambda: origin.calls == 2 and waiting(cache) == 3)
+    origin.gate.set()
+    assert {task.result().body for task in tasks} == {b"body"}
+    assert origin.calls == 2
+
+
+def test_a_request_that_forbids_storing_removes_nothing() -> None:
+    setting = Setting(("Cache-Control", "max-age=60, stale-if-error=600"))
+    setting.get()
+    setting.clock.now += 70
+    setting.get(HTTP_CACHE_CONTROL="no-store")
+    setting.origin.error = OSError("down")
+    assert setting.get().body == b"body"
+
+
+def test_nobody_queues_while_the_cache_below_does_not_answer() -> None:
+    class Down(InMemoryCache):
+        def set(self, *args: Any, **options: Any) -> None:
+            raise CacheUnavailableError("down")
+
+    origin = Gated()
+    cache = HTTPCache(origin, Down(), coalesce_timeout=PATIENCE)
+    tasks = start(cache, 5)
+    until(lambda: waiting(cache) == 4)
+    inside = threading.Barrier(4)
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        inside.wait(PATIENCE)
+        return origin(environ, start_response)
+
+    cache.application = application
+    origin.gate.set()
+    assert {task.result().body for task in tasks} == {b"body"}
+
+
+def test_a_purge_meanwhile_lets_one_of_those_who_wait_ask_again() -> None:
+    origin = Gated()
+    cache = HTTPCache(origin, InMemoryCache(), coalesce_timeout=PATIENCE)
+    tasks = start(cache, 5)
+    until(lambda: waiting(cache) == 4)
+    cache.purge("http://127.0.0.1/")
+    origin.gate.set()
+    assert {task.result().body for task in tasks} == {b"body"}
+    assert origin.calls == 2
+
+
+def test_nobody_queues_for_a_body_over_the_limit() -> None:
+    gate = threading.Event()
+    inside = threading.Barrier(4)
+    first = threading.Event()
+
+    def large() -> Iterator[bytes]:
+        if first.is_set():
+            inside.wait(PATIENCE)
+        first.set()
+        pass_gate(gate)
+        yield b"x" * 20
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        start_response("200 OK", HEADERS)
+        return large()
+
+    cache = HTTPCache(application, InMemoryCache(), coalesce_timeout=PATIENCE, max_body_size=10)
+    tasks = start(cache, 5)
+    until(lambda: waiting(cache) == 4)
+    gate.set()
+    assert {task.result().body for task in tasks} == {b"x" * 20}
+    all_at_once(cache, 4)

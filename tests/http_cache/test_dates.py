@@ -25,6 +25,7 @@ MOMENT = 784111777
         ("Thu, 29 Feb 2024 00:00:00 GMT", 1709164800),
         ("Sat, 31 Dec 2016 23:59:60 GMT", 1483228800),
         ("Sunday, 01-Jan-76 00:00:00 GMT", datetime(2076, 1, 1, tzinfo=UTC).timestamp()),
+        ("Thursday, 01-Jan-76 00:00:01 GMT", datetime(1976, 1, 1, 0, 0, 1, tzinfo=UTC).timestamp()),
         ("Saturday, 01-Jan-77 00:00:00 GMT", datetime(1977, 1, 1, tzinfo=UTC).timestamp()),
     ],
 )

@@ -369,3 +369,23 @@ def test_a_response_without_a_type_gets_one_before_it_is_stored() -> None:
     answers = [call(app) for _ in range(2)]
     assert [answer.header("Content-Type") for answer in answers] == ["application/octet-stream"] * 2
     assert "hit" in str(answers[1].header("Cache-Status"))
+
+
+def test_a_304_for_which_the_session_was_touched_is_not_kept() -> None:
+    site = Site()
+    touches: list[bool] = []
+
+    def handler(ctx: Context) -> Response:
+        if touches:
+            ctx.session = touched = Session()
+            touched.touched = True
+        validated = ctx.environ.get("HTTP_IF_NONE_MATCH") == '"a"'
+        return Response(b"" if validated else b"x", 304 if validated else 200, {"ETag": '"a"'})
+
+    site.route(handler)
+    call(site.app)
+    site.clock.now += 70
+    touches.append(True)
+    answer = call(site.app)
+    assert (answer.text, answer.header("Cache-Status")) == ("x", "prologue; fwd=stale; fwd-status=304")
+    assert site.hits() == 0

@@ -125,3 +125,16 @@ def test_the_middleware_makes_requests_alike_too() -> None:
 def test_an_offer_is_a_token(offers: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="no content coding"):
         Setting(**offers)
+
+
+@pytest.mark.parametrize("way", ["purge", "location"])
+def test_what_is_made_alike_is_cleared_by_every_spelling(way: str) -> None:
+    setting = Setting(("Cache-Control", "max-age=60"), **OPTIONS)
+    setting.get("/a", QUERY_STRING="b=1&a=2")
+    setting.clock.now += 1
+    if way == "purge":
+        setting.cache.purge("http://127.0.0.1/a?utm_source=x&b=1&a=2")
+    else:
+        setting.origin.headers = [("Location", "/a?b=1&utm_source=y&a=2")]
+        setting.get("/", method="POST", CONTENT_LENGTH="0")
+    assert "uri-miss" in setting.status("/a", QUERY_STRING="a=2&b=1")

@@ -224,3 +224,63 @@ def test_nothing_is_cached_by_its_extension(path: str) -> None:
     for _ in range(2):
         assert call(app, path=path).text == "secret"
     assert len(calls) == 2
+
+
+def test_a_304_for_one_client_does_not_change_what_another_gets() -> None:
+    clock = Clock()
+
+    def careless(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        host = environ.get("HTTP_X_FORWARDED_HOST", "honest.example")
+        validated = environ.get("HTTP_IF_NONE_MATCH") == '"1"'
+        status = "304 Not Modified" if validated else "200 OK"
+        fields = [("ETag", '"1"'), ("Cache-Control", "max-age=60"), ("Link", f"<//{host}/>")]
+        start_response(status, fields if validated else [*fields, ("Content-Type", "text/plain")])
+        return [] if validated else [b"body"]
+
+    cache = HTTPCache(careless, InMemoryCache(clock=clock), clock=clock)
+    for _ in range(2):
+        call(cache)
+        call(cache, HTTP_X_FORWARDED_HOST="evil.example")
+        assert call(cache).header("Link") == "<//honest.example/>"
+        clock.now += 70
+        call(cache, HTTP_X_FORWARDED_HOST="evil.example")
+
+
+@pytest.mark.parametrize("position", ["middleware", "around"])
+def test_whom_the_server_has_authenticated_is_a_principal(position: str) -> None:
+    cache = InMemoryCache()
+    app = App(middlewares=[cache_middleware(cache, ttl=60)] if position == "middleware" else [])
+    app.get("/", lambda ctx: f"for {ctx.environ.get('REMOTE_USER', '')}")
+    application: Any = app if position == "middleware" else HTTPCache(app, cache, ttl=60)
+    for user in ("ann", "", "bob", ""):
+        # Apache takes Authorization away, and some servers say REMOTE_USER of everybody.
+        assert call(application, REMOTE_USER=user).text == f"for {user}"
+    assert "hit" in str(call(application, REMOTE_USER="").header("Cache-Status"))
+
+
+def test_what_the_key_leaves_out_is_not_seen_even_where_the_request_was_looked_at_before() -> None:
+    def outer(ctx: Context) -> None:
+        assert ctx.query is not None
+        ctx.next()
+
+    cache = cache_middleware(InMemoryCache(), ttl=60, ignored_parameters=["utm_*"])
+    app = App(middlewares=[outer, cache])
+    app.get("/", lambda ctx: repr(sorted(ctx.query)) + ctx.request.full_path)
+    texts = [call(app, QUERY_STRING=query).text for query in ("a=1&utm_source=evil", "a=1")]
+    assert texts == ["['a']/?a=1"] * 2
+
+
+def test_cookies_that_were_looked_at_before_the_cache_count() -> None:
+    def outer(ctx: Context) -> None:
+        ctx.state.name = ctx.get_cookie("session")
+        ctx.next()
+
+    def handler(ctx: Context) -> Response:
+        return Response(f"for {ctx.state.name}", 200, {"Cache-Control": "public, max-age=60"})
+
+    cache = cache_middleware(InMemoryCache(), ttl=60, ignored_parameters=["utm_*"])
+    app = App(middlewares=[outer, cache])
+    app.get("/", handler)
+    for name in ("ann", "bob"):
+        answer = call(app, QUERY_STRING="utm_source=x", HTTP_COOKIE=f"session={name}")
+        assert answer.text == f"for {name}"

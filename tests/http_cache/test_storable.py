@@ -161,7 +161,7 @@ def test_fields_of_one_hop_and_of_one_client_are_not_stored() -> None:
         ("X-All", "2"),
     ]
     kept = stored(headers, SAFE)
-    assert [name for name, _ in kept.headers] == ["Cache-Control", "X-All", "X-All"]
+    assert [name for name, _ in kept.headers] == ["Cache-Status", "Cache-Control", "X-All", "X-All"]
     assert kept.date == "Sun, 09 Sep 2001 01:46:40 GMT"
 
 

@@ -60,6 +60,7 @@ def test_the_nearest_target_counts(
         (['"A", "a"'], ("A", "a")),
         (['a, 1, "b", ("c")'], ("b",)),
         (['"a'], ()),
+        ([", ".join(f'"{n:040}"' for n in range(100))], tuple(f"{n:040}" for n in range(100))),
     ],
 )
 def test_groups_are_strings(lines: list[str], groups: tuple[str, ...]) -> None:

@@ -280,6 +280,7 @@ def test_a_304_that_names_another_version_updates_nothing_and_the_next_request_f
     started.close()
     setting.origin.status, setting.origin.body = "200 OK", b"new"
     assert setting.get().body == b"new"
+    assert [environ.get("HTTP_IF_NONE_MATCH") for environ in setting.origin.requests] == [None, '"v1"', None]
 
 
 def test_a_304_that_makes_it_private_is_answered_and_forgotten() -> None:
@@ -435,12 +436,19 @@ def test_only_if_cached_never_asks() -> None:
     assert setting.get(HTTP_CACHE_CONTROL="only-if-cached").status == 200
 
 
-@pytest.mark.parametrize(("server", "dates"), [("gunicorn/26.2", 0), ("other/1", 1)])
-def test_there_is_never_a_second_date(server: str, dates: int) -> None:
+@pytest.mark.parametrize(
+    ("server", "dates"),
+    [
+        ({"SERVER_SOFTWARE": "gunicorn/26.2"}, 0),
+        ({"SERVER_SOFTWARE": "gunicorn/26.2", "prologue.exchange": object()}, 1),
+        ({"SERVER_SOFTWARE": "other/1"}, 1),
+    ],
+)
+def test_there_is_never_a_second_date(server: dict[str, Any], dates: int) -> None:
     for headers in ([FRESH], [FRESH, ("Date", format_date(1_000_000_000))]):
         setting = Setting(*headers)
-        assert len(setting.get(SERVER_SOFTWARE=server).all("Date")) == min(dates, len(headers) - 1)
-        assert len(setting.get(SERVER_SOFTWARE=server).all("Date")) == dates
+        assert len(setting.get(**server).all("Date")) == min(dates, len(headers) - 1)
+        assert len(setting.get(**server).all("Date")) == dates
 
 
 def test_the_targeted_field_of_this_cache_is_obeyed_and_not_passed_on() -> None:
@@ -535,6 +543,11 @@ def test_the_file_wrapper_of_the_server_is_handed_back_when_nothing_is_stored() 
         ({"profile": "rfc9111", "ttl": 5}, "rfc9111"),
         ({"keep": float("inf")}, "keep"),
         ({"stale_if_error": float("nan")}, "stale_if_error"),
+        ({"name": "two words"}, "name"),
+        ({"name": "x\r\nSet-Cookie: a=b"}, "name"),
+        ({"max_body_size": -1}, "max_body_size"),
+        ({"coalesce_timeout": -1}, "coalesce_timeout"),
+        ({"coalesce_timeout": float("nan")}, "coalesce_timeout"),
     ],
 )
 def test_wrong_settings_are_refused(options: dict[str, Any], word: str) -> None:
@@ -723,3 +736,31 @@ def test_a_refresh_of_another_cache_gets_the_answer_of_the_application() -> None
     outer.close()
     assert setting.origin.calls == 2
     assert "prologue; hit; ttl=60" in call(outer).all("Cache-Status")
+
+
+@pytest.mark.parametrize("url", ["/teas", "teas", "//a.example/teas", "ftp://a.example/", "http:///a", ""])
+def test_only_a_whole_address_can_be_purged(url: str) -> None:
+    with pytest.raises(SettingsError, match="http://"):
+        Setting().cache.purge("http://127.0.0.1/", url)
+
+
+def test_a_length_of_thousands_of_digits_is_none() -> None:
+    setting = Setting(FRESH, ("Content-Length", "9" * 5000))
+    started = Started(setting.cache, environ_for())
+    assert (started.status, b"".join(started.body)) == ("200 OK", b"body")
+
+
+def test_what_was_stored_before_an_invalidation_does_not_come_back_with_a_later_response() -> None:
+    class Slow(InMemoryCache):
+        def delete_many(self, keys: Any) -> Any:
+            # Another response is made and stored between the stamp and the deletion.
+            setting.clock.now += 1
+            call(cache, HTTP_X="new")
+            return []
+
+    setting = Setting(FRESH, ("Vary", "X"))
+    cache = HTTPCache(setting.origin, Slow(clock=setting.clock), clock=setting.clock)
+    call(cache, HTTP_X="old")
+    setting.clock.now += 1
+    cache.purge("http://127.0.0.1/")
+    assert "hit" not in str(call(cache, "HEAD", HTTP_X="old").header("Cache-Status"))

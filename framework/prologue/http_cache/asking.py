@@ -95,13 +95,29 @@ class Tee:
         body: what is sent.
         limit: the most bytes that are kept.
         length: bytes that the body must have, None when that is not known.
-        finish: called once: with the body when it is complete, else with None.
+        finish: called with the body when it is complete, with None when it breaks off.
+        overflow: called instead, once there are more bytes than the limit.
     """
 
-    __slots__ = ("_body", "_chunks", "_complete", "_finish", "_iterator", "_length", "_limit", "_size")
+    __slots__ = (
+        "_body",
+        "_chunks",
+        "_complete",
+        "_finish",
+        "_iterator",
+        "_length",
+        "_limit",
+        "_overflow",
+        "_size",
+    )
 
     def __init__(
-        self, body: Iterable[Any], limit: int, length: int | None, finish: Callable[[bytes | None], object]
+        self,
+        body: Iterable[Any],
+        limit: int,
+        length: int | None,
+        finish: Callable[[bytes | None], object],
+        overflow: Callable[[], object],
     ) -> None:
         self._body = body
         self._iterator: Iterator[Any] | None = None
@@ -111,6 +127,7 @@ class Tee:
         self._length = length
         self._complete = False
         self._finish: Callable[[bytes | None], object] | None = finish
+        self._overflow = overflow
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -133,7 +150,8 @@ class Tee:
             # A server may stop where Content-Length says that the end is.
             self._complete = self._size == self._length
             if self._size > self._limit:
-                self._end(None)
+                self._finish, self._chunks = None, []
+                self._overflow()
         return data
 
     def drain(self) -> Iterable[bytes]:

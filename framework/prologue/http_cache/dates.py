@@ -40,17 +40,17 @@ def parse_date(text: str, now: float | None = None) -> int | None:
             break
     else:
         return None
-    year = int(found["year"])
-    if len(found["year"]) == 2:
-        this_year = time.gmtime(now).tm_year
-        year += this_year - this_year % 100
-        if year > this_year + 50:
-            year -= 100
+    year, month = int(found["year"]), _MONTHS.index(found["month"]) + 1
     hour, minute, second = int(found["hour"]), int(found["minute"]), int(found["second"])
     if hour > 23 or minute > 59 or second > 60:
         return None
+    if len(found["year"]) == 2:
+        this_year, *rest = time.gmtime(now)[:6]
+        year += this_year - this_year % 100
+        if (year, month, int(found["day"]), hour, minute, second) > (this_year + 50, *rest):
+            year -= 100
     try:
-        day = date(year, _MONTHS.index(found["month"]) + 1, int(found["day"]))
+        day = date(year, month, int(found["day"]))
     except ValueError:
         return None
     if len(found["year"]) == 4 and _DAYS[day.weekday()] != found["name"]:

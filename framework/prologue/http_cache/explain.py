@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from prologue.http_cache.asking import ask_wsgi, close
+from prologue.http_cache.asking import Answer, ask_wsgi, close
 from prologue.http_cache.decide import Action, Decision, decide, why_bypass
 from prologue.http_cache.engine import Engine
 from prologue.http_cache.fields import fields_of
 from prologue.http_cache.key import target_of
-from prologue.http_cache.refreshing import REFRESH
+from prologue.http_cache.refreshing import REFRESH, WITNESS
 from prologue.http_cache.storable import make_stored, why_not_storable
 from prologue.http_cache.stored import Stored
-from prologue.http_cache.structured import directives_of
+from prologue.http_cache.structured import OWN_FIELD, directives_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -42,7 +42,11 @@ def explain(engine: Engine, environ: dict[str, Any], application: WSGIApplicatio
         Exception: what the application raises.
     """
     profile = engine.profile
+    changes = engine.normal.changes(environ)
+    environ = {name: value for name, value in {**environ, **changes}.items() if value is not None}
     yield f"profile    {profile.name}" + (f", ttl {profile.ttl:g} s" if profile.ttl else "")
+    for name, value in changes.items():
+        yield f"made alike {name}: {'taken away' if value is None else value}"
     reason = why_bypass(environ, profile)
     if reason:
         yield f"bypassed   {reason}: the cache neither answers nor stores"
@@ -60,11 +64,15 @@ def explain(engine: Engine, environ: dict[str, Any], application: WSGIApplicatio
     yield f"decision   {_ACTIONS[decision.action]}{_why(decision)}"
     if decision.action is not Action.FETCH:
         return
-    answer = ask_wsgi(application, {**environ, REFRESH: explain}, {})
-    close(answer.body)
+    # Around the outermost cache the last one; the answer of an application that never reached it is its own.
+    witness: list[Answer] = []
+    passed = ask_wsgi(application, {**environ, REFRESH: explain, WITNESS: witness}, {})
+    close(passed.body)
+    answer = witness[-1] if witness else passed
     status, fields = int(answer.status[:3]), fields_of(answer.headers)
-    yield f"response   {answer.status}"
+    yield f"response   {passed.status}"
     for name in (
+        OWN_FIELD,
         "cache-control",
         "cdn-cache-control",
         "expires",
@@ -78,25 +86,11 @@ def explain(engine: Engine, environ: dict[str, Any], application: WSGIApplicatio
     _, targeted = directives_of(fields)
     if targeted:
         yield "           a targeted field counts, Cache-Control and Expires do not"
-    yield _judge_response(environ, target.spelling, status, answer.headers, fields, engine)
-
-
-def _judge_response(
-    environ: Mapping[str, Any],
-    spelling: str,
-    status: int,
-    headers: list[tuple[str, str]],
-    fields: Mapping[str, list[str]],
-    engine: Engine,
-) -> str:
-    now = engine.clock()
-    reason = why_not_storable(environ, status, fields, now, engine.profile)
-    if reason:
-        return f"storing    no: {reason}"
-    made = make_stored(environ, spelling, status, headers, fields, now, now, engine.profile)
-    if made is None:
-        return "storing    no: it would be stale at once"
-    return f"storing    yes, unless session or cookies were looked at: {_describe(made, now, True)}"
+    reason = why_not_storable(environ, status, fields, now, profile, answer.personal)
+    made = make_stored(environ, target.spelling, status, answer.headers, fields, now, now, profile)
+    if not reason and made.useful(now) <= 0:
+        reason = "it would be stale at once"
+    yield f"storing    no: {reason}" if reason else f"storing    yes: {_describe(made, now, True)}"
 
 
 def _describe(stored: Stored, now: float, matches: bool) -> str:

@@ -15,8 +15,10 @@ __all__ = ["Flight", "Flights", "Verdict"]
 class Verdict(Enum):
     """What those who waited learn."""
 
-    LOOK = "look"
-    """There may be something in the store now; or the flight was given up, and another may begin."""
+    STORED = "stored"
+    """A response is in the store that may answer others: look."""
+    GIVEN_UP = "given up"
+    """Nothing came of it, as when its client goes away or its URL is purged: begin another."""
     UNCACHEABLE = "uncacheable"
     """The response is of no use to others: ask for yourself."""
     FAILED = "failed"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from prologue.http_cache.fields import Fields
-from prologue.http_cache.key import key_of_url, origin_of, target_of
+from prologue.http_cache.key import origin_of, target_of
 from prologue.http_cache.storable import group_tag
 from prologue.http_cache.structured import parse_groups
 
@@ -17,7 +17,9 @@ __all__ = ["SAFE_METHODS", "keys_to_invalidate", "tags_to_invalidate"]
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 
 
-def keys_to_invalidate(environ: Mapping[str, Any], status: int, fields: Fields) -> list[str]:
+def keys_to_invalidate(
+    environ: Mapping[str, Any], status: int, fields: Fields, key_of_url: Callable[[str], str]
+) -> list[str]:
     """Return the keys of the URLs that a response to an unsafe request makes invalid.
 
     Its own, and those of ``Location`` and ``Content-Location`` where they are of the same origin; none when

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from prologue.errors import SettingsError
+
 __all__ = ["FORWARDED", "OVERRIDES", "Target", "key_of", "key_of_url", "origin_of", "target_of"]
 
 #: Fields that make some frameworks take a request for another one.
@@ -72,8 +74,14 @@ def key_of(scheme: str, host: str, path: str, query: str) -> str:
 
 
 def key_of_url(url: str) -> str:
-    """Return the key of an absolute URL."""
+    """Return the key of an absolute URL.
+
+    Raises:
+        SettingsError: it is none.
+    """
     parts = urlsplit(url)
+    if parts.scheme.lower() not in _PORTS or not parts.netloc:
+        raise SettingsError(f"{url!r} is no absolute URL; write 'http://example.com/path'")
     path = unquote_to_bytes(parts.path or "/").decode("latin-1")
     return key_of(parts.scheme.lower(), parts.netloc.rpartition("@")[2], path, parts.query)
 

@@ -23,9 +23,9 @@ __all__ = ["CacheMiddleware", "cache_middleware"]
 class CacheMiddleware(Purging):
     """What :func:`cache_middleware` returns: takes the Context, and can be told to purge."""
 
-    def __init__(self, engine: Engine, normal: Normal, purge_token: str, server_timing: bool) -> None:
+    def __init__(self, engine: Engine, purge_token: str, server_timing: bool) -> None:
         self.engine = engine
-        self._normal = normal or None
+        self._normal = engine.normal or None
         self._handle = engine.answer_timed if server_timing else engine.answer
         self._purge_token = purge_token
 
@@ -33,7 +33,7 @@ class CacheMiddleware(Purging):
         """Answer from the cache, or run the rest of the chain and store what it answers."""
         environ = ctx.environ
         if self._normal is not None:
-            _update(environ, self._normal.changes(environ))
+            _normalise(ctx, self._normal)
         if self._purge_token and environ["REQUEST_METHOD"] == "PURGE":
             answer = answer_purge(self, environ, self._purge_token)
         else:
@@ -83,6 +83,7 @@ def cache_middleware(
     engine = Engine(
         cache,
         judged,
+        Normal(encodings, languages, ignored_parameters, sort_query),
         max_body_size=max_body_size,
         coalesce_timeout=coalesce_timeout,
         no_vary_search=no_vary_search,
@@ -90,9 +91,7 @@ def cache_middleware(
         detail=detail,
         clock=clock,
     )
-    return CacheMiddleware(
-        engine, Normal(encodings, languages, ignored_parameters, sort_query), purge_token, server_timing
-    )
+    return CacheMiddleware(engine, purge_token, server_timing)
 
 
 def _ask(ctx: Context, changes: Mapping[str, str | None]) -> Answer:
@@ -121,6 +120,19 @@ def _update(environ: dict[str, Any], changes: Mapping[str, str | None]) -> None:
             environ.pop(name, None)
         else:
             environ[name] = value
+
+
+def _normalise(ctx: Context, normal: Normal) -> None:
+    """Make a request like others, for whoever looks at it from now on."""
+    changes = normal.changes(ctx.environ)
+    _update(ctx.environ, changes)
+    seen = ctx._request
+    if changes and seen is not None and ctx.environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+        # Its query was taken from the environ when it was made. Other methods are not answered from the
+        # cache, and may have a body that was read already.
+        ctx._request = made = ctx.app.make_request(ctx)
+        if "cookies" in vars(seen):
+            _ = made.cookies  # still counts as looked at
 
 
 def _is_personal(ctx: Context) -> bool:

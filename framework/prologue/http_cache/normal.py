@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from prologue.errors import SettingsError
 from prologue.http_cache.fields import is_token, split_list
@@ -62,15 +63,24 @@ class Normal:
         if self._languages and languages is not None:
             changes["HTTP_ACCEPT_LANGUAGE"] = best_language(languages, self._languages)
         query = environ.get("QUERY_STRING", "")
-        if query and (self._names or self._prefixes or self._sort):
-            normal = normal_query(query, self._names, self._prefixes, self._sort)
-            if normal != query:
-                changes["QUERY_STRING"] = normal
-                for name in ("RAW_URI", "REQUEST_URI"):
-                    if name in environ:
-                        path = environ[name].partition("?")[0]
-                        changes[name] = f"{path}?{normal}" if normal else path
+        normal = self._query(query)
+        if normal != query:
+            changes["QUERY_STRING"] = normal
+            for name in ("RAW_URI", "REQUEST_URI"):
+                if name in environ:
+                    path = environ[name].partition("?")[0]
+                    changes[name] = f"{path}?{normal}" if normal else path
         return changes
+
+    def url(self, url: str) -> str:
+        """Return an absolute URL with its query changed as those of requests are."""
+        parts = urlsplit(url)
+        return parts._replace(query=self._query(parts.query)).geturl()
+
+    def _query(self, query: str) -> str:
+        if query and (self._names or self._prefixes or self._sort):
+            return normal_query(query, self._names, self._prefixes, self._sort)
+        return query
 
 
 def best_encoding(value: str, offers: Sequence[str]) -> str | None:

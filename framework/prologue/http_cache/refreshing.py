@@ -11,10 +11,13 @@ from prologue.http_cache.asking import close
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["CONDITIONS", "REFRESH", "WHOLE", "refreshing", "run"]
+__all__ = ["CONDITIONS", "REFRESH", "WHOLE", "WITNESS", "refreshing", "run"]
 
 #: In the environ of a refresh: the engine that wants it.
 REFRESH = "prologue.http_cache.refresh"
+
+#: In the environ of an explanation: where caches put the application's own answer.
+WITNESS = "prologue.http_cache.witness"
 
 CONDITIONS = {"HTTP_IF_NONE_MATCH": None, "HTTP_IF_MODIFIED_SINCE": None}
 WHOLE = {**CONDITIONS, "HTTP_RANGE": None, "HTTP_IF_RANGE": None}

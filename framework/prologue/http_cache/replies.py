@@ -12,7 +12,7 @@ from prologue.http_cache.fields import Headers
 from prologue.http_cache.ranges import multipart, parse_ranges
 from prologue.http_cache.stored import Stored
 
-__all__ = ["CONDITIONAL", "FindBody", "refusal", "reply", "status_line", "writes_date"]
+__all__ = ["CONDITIONAL", "FindBody", "quoted", "refusal", "reply", "status_line", "writes_date"]
 
 #: Returns the body of a stored response; None when it is gone.
 FindBody = Callable[[Stored], "bytes | None"]
@@ -22,7 +22,7 @@ _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in H
 _EMPTY = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0")]
 
 #: What a 304 repeats of a stored response (RFC 9110 section 15.4.5).
-_IN_304 = frozenset(("cache-control", "cdn-cache-control", "content-location", "etag", "expires", "vary"))
+_IN_304 = frozenset(("content-location", "etag", "expires", "vary"))
 
 # PERF: what asks for something else than the whole response is looked for at once.
 CONDITIONAL = frozenset(("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_RANGE"))
@@ -34,9 +34,12 @@ def status_line(status: int) -> str:
 
 
 def writes_date(environ: Mapping[str, Any]) -> bool:
-    """Return whether the server adds a ``Date`` of its own even where there is one: gunicorn does."""
+    """Return whether the server adds a ``Date`` of its own even where there is one.
+
+    gunicorn's workers do; this package's worker, which is known by its exchange, does not.
+    """
     software: str = environ.get("SERVER_SOFTWARE", "")
-    return software.startswith("gunicorn")
+    return software.startswith("gunicorn") and "prologue.exchange" not in environ
 
 
 def reply(
@@ -73,7 +76,12 @@ def _headers_of_304(headers: Headers, stored: Stored) -> Headers:
     kept = _IN_304 | {"age", "cache-status", "date"}
     if not stored.etag:
         kept |= {"last-modified"}
-    return [(name, value) for name, value in headers if name.lower() in kept]
+    # Those of other targets too (RFC 9213): a cache on the way updates what it has by them.
+    return [
+        (name, value)
+        for name, value in headers
+        if name.lower() in kept or name.lower().endswith("cache-control")
+    ]
 
 
 def _range(
@@ -105,11 +113,16 @@ def _range(
     return Answer(status_line(206), fields, [content])
 
 
-def refusal(cache_status: str) -> Answer:
-    """Return the answer to a request that wanted a stored response only (RFC 9111 section 5.2.1.7)."""
-    headers = [
-        ("Content-Type", "text/plain; charset=utf-8"),
-        ("Content-Length", "0"),
-        ("Cache-Status", cache_status),
-    ]
-    return Answer(status_line(504), headers, [])
+def refusal() -> Answer:
+    """Return the answer to a request that wanted a stored response only (RFC 9111 section 5.2.1.7).
+
+    It has no ``Cache-Status``: it is based on no stored response, and nobody was asked (RFC 9211 section 2).
+    """
+    return Answer(status_line(504), [*_EMPTY], [])
+
+
+def quoted(text: str) -> str:
+    """Return a text as a String of RFC 9651, what it cannot hold replaced."""
+    printable = "".join(character if " " <= character <= "~" else "?" for character in text)
+    escaped = printable.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -14,7 +14,18 @@ from prologue.http_cache.stored import Stored
 from prologue.http_cache.structured import OWN_FIELD, directives_of, parse_groups
 from prologue.http_cache.vary import ANYTHING, parse_vary, selecting_values
 
-__all__ = ["group_tag", "has_cookies", "make_stored", "why_not_storable"]
+__all__ = [
+    "CREDENTIALS",
+    "forbids_storing",
+    "group_tag",
+    "has_cookies",
+    "is_authorized",
+    "make_stored",
+    "why_not_storable",
+]
+
+#: What can tell an application who asks. Some servers keep Authorization and say REMOTE_USER (RFC 3875).
+CREDENTIALS = frozenset(("HTTP_AUTHORIZATION", "HTTP_COOKIE", "REMOTE_USER"))
 
 #: The statuses whose rules for caches are known (section 3, condition 3): 206 and 304 are not stored here.
 _UNDERSTOOD = HEURISTIC_STATUSES | {
@@ -40,7 +51,6 @@ _UNDERSTOOD = HEURISTIC_STATUSES | {
 _NOT_STORED = frozenset(
     (
         "age",
-        "cache-status",
         "connection",
         "content-length",
         "date",
@@ -49,7 +59,6 @@ _NOT_STORED = frozenset(
         "proxy-authentication-info",
         "proxy-authorization",
         "proxy-connection",
-        "server-timing",
         "te",
         "trailer",
         "transfer-encoding",
@@ -66,6 +75,17 @@ def has_cookies(environ: Mapping[str, Any], profile: Profile) -> bool:
         return False
     names = {pair.partition("=")[0].strip() for pair in cookies.split(";")}
     return not names <= profile.ignored_cookies
+
+
+def is_authorized(environ: Mapping[str, Any]) -> bool:
+    """Return whether a request was made by somebody who said who it is, to the application or its server."""
+    return "HTTP_AUTHORIZATION" in environ or bool(environ.get("REMOTE_USER"))
+
+
+def forbids_storing(environ: Mapping[str, Any]) -> bool:
+    """Return whether a request says ``no-store`` (section 5.2.1.5)."""
+    value = environ.get("HTTP_CACHE_CONTROL")
+    return value is not None and parse_directives([value]).no_store
 
 
 def why_not_storable(
@@ -95,19 +115,21 @@ def why_not_storable(
         return f"must-understand, and the rules of status {status} are not known"
     if directives.no_store and not directives.must_understand:
         return "no-store"
-    if parse_directives([environ.get("HTTP_CACHE_CONTROL", "")]).no_store:
+    if forbids_storing(environ):
         return "no-store in the request"
     if directives.private:
         return "private"
     if parse_vary(fields.get("vary", ())) == ANYTHING:
         return "Vary: *"
     allowed = directives.public or directives.s_maxage is not None
-    if "HTTP_AUTHORIZATION" in environ and not (allowed or directives.must_revalidate):
+    if is_authorized(environ) and not (allowed or directives.must_revalidate):
         return "Authorization in the request, and neither public, s-maxage nor must-revalidate"
     if profile.careful:
         reason = _why_personal(environ, fields, profile, personal, allowed)
         if reason:
             return reason
+    if directives.no_cache and not (fields.get("etag") or fields.get("last-modified")):
+        return "no-cache, and no validator"
     if explicit_lifetime(directives, targeted, fields, received) is None:
         # What is validated before every use needs no life.
         default = (profile.ttl or directives.no_cache) and status == 200
@@ -141,8 +163,8 @@ def make_stored(
     requested: float,
     received: float,
     profile: Profile,
-) -> Stored | None:
-    """Return what is to be stored of a storable response; None when it could never be used again.
+) -> Stored:
+    """Return what is to be stored of a storable response.
 
     The key and the length of its body are still to be set.
     """
@@ -166,7 +188,7 @@ def make_stored(
     groups = parse_groups(fields.get("cache-groups", ()))
     surrogate_keys = (key for value in fields.get("surrogate-key", ()) for key in value.split())
     tags = (*(group_tag(environ, name) for name in groups), *surrogate_keys)
-    stored = Stored(
+    return Stored(
         status=status,
         headers=_kept(headers, fields, directives),
         date=fields.get("date", [""])[0] or format_date(received),
@@ -188,7 +210,6 @@ def make_stored(
         for_authorized=allowed or directives.must_revalidate,
         tags=tuple(dict.fromkeys(tags)),
     )
-    return stored if stored.useful(received) > 0 else None
 
 
 def group_tag(environ: Mapping[str, Any], name: str) -> str:

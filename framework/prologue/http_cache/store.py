@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from prologue.errors import PrologueError
+from prologue.http_cache.dates import parse_date
 from prologue.http_cache.key import Target
 from prologue.http_cache.stored import EMPTY, Stored, Variants
 
 if TYPE_CHECKING:
     from prologue.cache import CacheBackend
 
-__all__ = ["ResponseStore"]
+__all__ = ["Outcome", "ResponseStore"]
 
 logger = logging.getLogger("prologue.http_cache")
 
@@ -34,6 +36,16 @@ STAMP_LIFE = 600.0
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Variants).decode
+
+
+class Outcome(Enum):
+    """What became of a response that was to be stored."""
+
+    KEPT = "kept"
+    INVALIDATED = "invalidated"
+    """It was begun before an invalidation, and is gone again: another would stay."""
+    REFUSED = "refused"
+    """The cache did not take it."""
 
 
 class ResponseStore:
@@ -70,7 +82,7 @@ class ResponseStore:
 
     def put(
         self, target: Target, environ: Mapping[str, Any], stored: Stored, body: bytes, requested: float
-    ) -> None:
+    ) -> Outcome:
         """Store a response, in place of the one that the same request would select.
 
         Args:
@@ -88,24 +100,24 @@ class ResponseStore:
             self._cache.set(stored.body, body, ttl=max(1.0, stored.useful(self._clock())))
         except PrologueError as error:
             logger.warning("a response of %d bytes cannot be stored: %s", len(body), error)
-            return
+            return Outcome.REFUSED
         others = [
             other for other in self.find(target.key).responses if not other.matches(target.spelling, environ)
         ]
-        self._write(target.key, [stored, *others], requested)
+        return self._write(target.key, [stored, *others], requested)
 
-    def replace(self, key: str, replaced: Mapping[Stored, Stored], requested: float) -> None:
-        """Put updated responses in place of stored ones; their bodies stay."""
+    def replace(self, key: str, replaced: Mapping[Stored, Stored | None], requested: float) -> None:
+        """Put updated responses in place of stored ones, whose bodies stay; None removes one."""
         responses = [replaced.get(stored, stored) for stored in self.find(key).responses]
-        for stored in replaced.values():
+        for stored in filter(None, replaced.values()):
             body = self.body(stored)
             if body is not None:
                 self._set(stored.body, body, stored.useful(self._clock()))
-        self._write(key, sorted(responses, key=lambda stored: stored.received, reverse=True), requested)
+        self._write(key, filter(None, responses), requested)
 
     def remove(self, key: str, stored: Stored) -> None:
         """Remove one response of a URL."""
-        self._write(key, [other for other in self.find(key).responses if other != stored], self._clock())
+        self.replace(key, {stored: None}, self._clock())
 
     def invalidate(self, keys: Iterable[str] = (), tags: Iterable[str] = ()) -> None:
         """Remove the responses of URLs, and those with tags, and what is being made for them.
@@ -121,27 +133,42 @@ class ResponseStore:
         finally:
             self._cache.invalidate_tags(*tags)  # a cache of several levels notes it while it is down
 
-    def _write(self, key: str, responses: Iterable[Stored], requested: float) -> None:
+    def _write(self, key: str, responses: Iterable[Stored], requested: float) -> Outcome:
+        """Write the responses of a URL."""
         now = self._clock()
-        kept = tuple(stored for stored in responses if stored.useful(now) > 0)[:MAX_VARIANTS]
+        useful = [stored for stored in responses if stored.useful(now) > 0]
+        if len(useful) > 1:
+            useful.sort(key=_moment, reverse=True)
+        kept = tuple(useful[:MAX_VARIANTS])
         tags = tuple(dict.fromkeys(tag for stored in kept for tag in stored.tags))
         life = max((stored.useful(now) for stored in kept), default=0.0)
         try:
             if not kept:
                 self._cache.delete(key)
-                return
+                return Outcome.REFUSED
             self._cache.set(key, _encode(Variants(kept)), ttl=max(1.0, life), tags=tags)
             stamps = self._cache.get_many(map(_stamp, (key, *tags)))
-            if any(stamp >= requested for stamp in stamps.values() if isinstance(stamp, float)):
-                self._cache.delete(key)
+            # Older ones were read before, and may have been invalidated since.
+            oldest = min(requested, *(stored.received for stored in kept))
+            if not any(stamp >= oldest for stamp in stamps.values() if isinstance(stamp, float)):
+                return Outcome.KEPT
+            self._cache.delete(key)
         except PrologueError as error:
             logger.warning("a response cannot be stored: %s", error)
+            return Outcome.REFUSED
+        return Outcome.INVALIDATED
 
     def _set(self, key: str, value: bytes, life: float) -> None:
         try:
             self._cache.set(key, value, ttl=max(1.0, life))
         except PrologueError as error:
             logger.warning("a response cannot be stored: %s", error)
+
+
+def _moment(stored: Stored) -> tuple[float, float]:
+    """Return when a response was made, by its ``Date`` (RFC 9111 section 4), then when it was received."""
+    date = parse_date(stored.date)
+    return stored.received if date is None else date, stored.received
 
 
 def _stamp(name: str) -> str:

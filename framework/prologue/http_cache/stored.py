@@ -69,6 +69,10 @@ class Stored(msgspec.Struct, array_like=True, frozen=True):
         after = max(self.stale_while_revalidate, self.stale_if_error, self.keep)
         return self.lifetime + after - self.current_age(now)
 
+    def answers_others(self, now: float) -> bool:
+        """Return whether it may answer other requests than the one that it was made for, as it is."""
+        return not self.validate and self.current_age(now) < self.lifetime + self.stale_while_revalidate
+
     def matches(self, spelling: str, environ: Mapping[str, Any]) -> bool:
         """Return whether a request for the same URL selects it (RFC 9111 section 4.1)."""
         return self.spelling == spelling and (not self.selecting or selects(self.selecting, environ))

@@ -15,6 +15,8 @@ Selecting = tuple[tuple[str, str | None], ...]
 #: What a Vary that no request can match is parsed as.
 ANYTHING = ("*",)
 
+_LISTS = frozenset(("HTTP_ACCEPT", "HTTP_ACCEPT_CHARSET", "HTTP_ACCEPT_ENCODING", "HTTP_ACCEPT_LANGUAGE"))
+
 
 def parse_vary(values: Iterable[str]) -> tuple[str, ...]:
     """Return the field names in lower case, sorted; ``ANYTHING`` where ``*`` is among them, or no name."""
@@ -24,20 +26,22 @@ def parse_vary(values: Iterable[str]) -> tuple[str, ...]:
 
 def selecting_values(names: Iterable[str], environ: Mapping[str, Any]) -> Selecting:
     """Return what a request says in the fields that a response varies on."""
-    return tuple((key, _normal(environ.get(key))) for key in map(environ_name, names))
+    return tuple((key, _normal(key, environ.get(key))) for key in map(environ_name, names))
 
 
 def selects(selecting: Selecting, environ: Mapping[str, Any]) -> bool:
     """Return whether a request says the same; an absent field is not an empty one.
 
-    Blanks around commas and at the ends do not count.
+    Blanks around commas do not count in the fields that are known to be lists.
     """
     for key, value in selecting:
         own = environ.get(key)
-        if own != value and _normal(own) != value:
+        if own != value and _normal(key, own) != value:
             return False
     return True
 
 
-def _normal(value: str | None) -> str | None:
-    return None if value is None else ",".join(part.strip(" \t") for part in value.split(","))
+def _normal(key: str, value: str | None) -> str | None:
+    if value is None or key not in _LISTS or '"' in value:
+        return value
+    return ",".join(part.strip(" \t") for part in value.split(","))

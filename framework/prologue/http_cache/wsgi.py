@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prologue.http_cache.asking import Answer, ask_wsgi
 from prologue.http_cache.engine import Engine
-from prologue.http_cache.key import key_of_url, target_of
+from prologue.http_cache.key import target_of
 from prologue.http_cache.normal import Normal
 from prologue.http_cache.profile import make_profile
 
@@ -33,9 +33,11 @@ class Purging:
         What is being made for them now is not stored either.
 
         Raises:
+            SettingsError: one of them is no absolute URL; nothing is removed.
             CacheUnavailableError: the cache does not answer, and may keep them.
         """
-        self.engine.invalidate(keys=map(key_of_url, urls))
+        keys = [self.engine.key_of_url(url) for url in urls]
+        self.engine.invalidate(keys)
 
     def purge_tags(self, *tags: str) -> None:
         """Remove the responses with one of the tags (``Surrogate-Key``), and the cache's own values with it.
@@ -110,11 +112,13 @@ class HTTPCache(Purging):
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.application = application
+        normal = Normal(encodings, languages, ignored_parameters, sort_query)
         self.engine = Engine(
             cache,
             make_profile(
                 profile, ttl=ttl, stale_if_error=stale_if_error, keep=keep, ignored_cookies=ignored_cookies
             ),
+            normal,
             max_body_size=max_body_size,
             coalesce_timeout=coalesce_timeout,
             no_vary_search=no_vary_search,
@@ -123,7 +127,7 @@ class HTTPCache(Purging):
             clock=clock,
         )
         # PERF: None costs a hit nothing, an empty Normal a call of its __bool__.
-        self._normal = Normal(encodings, languages, ignored_parameters, sort_query) or None
+        self._normal = normal or None
         self._handle = self.engine.answer_timed if server_timing else self.engine.answer
         self._purge_token = purge_token
 
