@@ -126,13 +126,12 @@ def _normalise(ctx: Context, normal: Normal) -> None:
     """Make a request like others, for whoever looks at it from now on."""
     changes = normal.changes(ctx.environ)
     _update(ctx.environ, changes)
-    seen = ctx._request
-    if changes and seen is not None and ctx.environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-        # Its query was taken from the environ when it was made. Other methods are not answered from the
-        # cache, and may have a body that was read already.
-        ctx._request = made = ctx.app.make_request(ctx)
-        if "cookies" in vars(seen):
-            _ = made.cookies  # still counts as looked at
+    if changes and ctx.environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+        # What was read of it already is read again. Other methods are not answered from the cache, and may
+        # have a body that was read already.
+        seen, ctx._request, ctx._query = ctx._request, None, None
+        if seen is not None and "cookies" in vars(seen):
+            _ = ctx.request.cookies  # still counts as looked at
 
 
 def _is_personal(ctx: Context) -> bool:
