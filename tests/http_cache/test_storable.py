@@ -81,6 +81,24 @@ def test_what_may_be_stored(
         assert expected in reason
 
 
+def test_the_statuses_that_may_be_given_a_life() -> None:
+    """RFC 9110 section 15.1, but for 206."""
+    heuristic = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501]
+    headers = [("Last-Modified", "Thu, 01 Jan 1970 00:00:00 GMT")]
+    storable = [status for status in range(200, 600) if not why_not(request(), status, headers, RFC)]
+    assert storable == heuristic
+
+
+def test_the_statuses_whose_rules_are_known() -> None:
+    """Section 5.2.2.3: must-understand stands above no-store where the status is understood."""
+    redirections = [300, 301, 302, 303, 307, 308]
+    of_clients = [400, 401, 403, 404, 405, 406, 409, 410, 411, 414, 415, 422, 429, 451]
+    understood = [200, 203, 204, *redirections, *of_clients, 500, 501, 502, 503, 504]
+    headers = [("Cache-Control", "max-age=60, must-understand, no-store")]
+    storable = [status for status in range(200, 600) if not why_not(request(), status, headers, RFC)]
+    assert storable == understood
+
+
 def test_a_response_for_which_session_or_cookies_were_looked_at_is_not_stored() -> None:
     assert "session" in why_not(
         request(), 200, [("Cache-Control", "public, max-age=60")], SAFE, personal=True
