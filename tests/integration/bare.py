@@ -167,6 +167,28 @@ def leave(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     raise SystemExit(1)
 
 
+def forgiving(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+    """It catches whatever is wrong with a body, as frameworks do."""
+    try:
+        answer = environ["wsgi.input"].read()
+    except Exception:
+        answer = b"forgiven"
+    start_response("200 OK", [TEXT])
+    return [answer]
+
+
+def complain(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+    environ["wsgi.errors"].write(f"complaint {environ['QUERY_STRING']}\n")
+    environ["wsgi.errors"].flush()
+    start_response("200 OK", [TEXT])
+    return [b"complained"]
+
+
+def misleading(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+    start_response("200 OK", [("X-A", "a secret\r\nX-B: b")])
+    return [b"never sent"]
+
+
 def pid(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     start_response("200 OK", [TEXT])
     return [str(os.getpid()).encode()]
@@ -249,5 +271,6 @@ PATHS: dict[str, Callable[[dict[str, Any], Start], Iterable[bytes]]] = {
             hints,
         ),
         *(trailers, crash, crash_later, text, silent, leave, pid, hold, hold_begun, meet, big, validated),
+        *(forgiving, complain, misleading),
     )
 }

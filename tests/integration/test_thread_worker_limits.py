@@ -124,6 +124,18 @@ def test_a_request_over_the_timeout_is_answered_and_the_worker_replaced(start: S
     assert "SIGKILL" not in server.log()
 
 
+def test_a_worker_does_not_wait_for_a_request_that_was_given_up(start: Start) -> None:
+    # Shorter than gunicorn lets a worker be silent.
+    server = start(bare("--timeout", "1", "--graceful-timeout", "300", threads=1))
+    with connect(server) as client:
+        client.sendall(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert all_of(client).startswith(b"HTTP/1.1 503 ")
+    server.until(lambda: server.log().count("Booting worker") == 2)
+    assert server.pids("answered") == []
+    assert server.get("/")[0] == 200
+    assert "SIGABRT" not in server.log()
+
+
 def test_a_worker_that_ends_by_the_application_or_a_signal_is_replaced(start: Start) -> None:
     server = start(bare())
     assert server.get("/leave")[0] == 500
@@ -156,9 +168,9 @@ def test_requests_are_refused_while_others_wait_too_long(start: Start) -> None:
 
 
 def test_what_is_not_supported_is_refused_by_name(start: Start) -> None:
-    server = start(bare("--http-protocols", "h2,h1", "--protocol", "uwsgi"), listens=False)
+    server = start(bare("--protocol", "uwsgi"), listens=False)
     assert server.wait() == 1
-    assert "http_protocols with h2 and protocol = 'uwsgi'" in server.log()
+    assert "cannot do protocol = 'uwsgi'; remove the setting" in server.log()
     assert "Booting worker" not in server.log()
 
 
@@ -193,6 +205,68 @@ def test_hooks_the_access_log_and_statsd_see_request_and_response(start: Start, 
     events = [event for event, _ in server.events()]
     assert events[:2] == ["pre:GET:/:a=b", "post:200:5:1"]
     assert events[-2:] == ["int", "exit"]
+
+
+def test_the_files_of_the_log_can_be_moved_away(start: Start, tmp_path: Path) -> None:
+    log = tmp_path / "error.log"
+    server = start(bare("--error-logfile", str(log), "--capture-output"), listens=False)
+    server.until(lambda: log.exists() and "Booting worker" in log.read_text())
+    server.port = int(log.read_text().partition("http://127.0.0.1:")[2].split()[0])
+    assert server.get("/complain?before")[0] == 200
+    with connect(server) as kept:
+        kept.sendall(REQUEST)
+        assert kept.recv(65536).endswith(b"index")
+        log.rename(tmp_path / "error.log.1")
+        server.process.send_signal(signal.SIGUSR1)
+        server.until(lambda: "complaint after" in log_after(server, log))
+        kept.sendall(b"GET /complain?kept HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert all_of(kept).endswith(b"complained")
+    server.until(lambda: "complaint kept" in log.read_text())
+    assert "complaint before" in (tmp_path / "error.log.1").read_text()
+
+
+def log_after(server: Server, log: Path) -> str:
+    """Have the application complain, and return what the log says."""
+    assert server.get("/complain?after")[0] == 200
+    return log.read_text() if log.exists() else ""
+
+
+def test_new_code_is_loaded(start: Start, tmp_path: Path) -> None:
+    module = tmp_path / "changing.py"
+
+    def write(answer: str) -> None:
+        body = f"start('200 OK', []) and None or [{answer.encode()!r}]"
+        module.write_text(f"def app(environ, start):\n    return {body}\n")
+
+    write("old")
+    options = ("-k", WORKER, "--reload", "--reload-engine", "poll", "--pythonpath", str(tmp_path))
+    server = start(gunicorn(*options, app="changing:app"), PYTHONDONTWRITEBYTECODE="1")
+    with connect(server) as idle:
+        assert server.get("/") == (200, b"old")
+        write("the new answer")
+        server.until(lambda: server.get("/") == (200, b"the new answer"))
+        assert idle.fileno() > 0
+
+
+def test_workers_with_sockets_of_their_own_share_a_port(start: Start) -> None:
+    with socket.socket() as holder:  # it takes a free port, and does not listen
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+        server = start(bare("--reuse-port", "--workers", "2", "-b", f"127.0.0.1:{port}"), listens=False)
+    server.port = port
+    seen: set[bytes] = set()
+
+    def both_serve() -> bool:
+        try:
+            seen.add(server.get("/pid")[1])
+        except ConnectionError:
+            pass  # none listens yet
+        return len(seen) == 2
+
+    server.until(both_serve)
+    assert server.stop() == 0
+    assert "Traceback" not in server.log()
 
 
 def test_a_unix_socket_is_served(start: Start, tmp_path: Path) -> None:

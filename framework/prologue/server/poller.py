@@ -146,11 +146,21 @@ class Poller:
             connection.registered = True
             self.epoll.register(connection.fileno, _NEWS | select.EPOLLOUT)
 
+    def forget(self, connection: Connection) -> None:
+        """Count a connection no more, whose socket is still a thread's."""
+        with self._lock:
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        # Another one may have the number by now.
+        if self.connections.get(connection.fileno) is connection:
+            del self.connections[connection.fileno]
+
     def remove(self, connection: Connection) -> None:
         """Close a connection."""
         connection.open = False
         with self._lock:
-            self.connections.pop(connection.fileno, None)
+            self._forget(connection)
             try:
                 connection.sock.close()  # which takes it out of the epoll
             except OSError:

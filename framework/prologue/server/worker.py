@@ -119,7 +119,8 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def _supervise(self) -> None:
         wakeup = select.poll()
         wakeup.register(self.PIPE[0], select.POLLIN)
-        tick = _TICK if self.max_queueing_delay is None else min(_TICK, self.max_queueing_delay / 2)
+        # The master replaces a worker that says nothing for twice `self.timeout`; 0 is for ever.
+        tick = min(_TICK, self.timeout or _TICK, (self.max_queueing_delay or 2 * _TICK) / 2)
         while self.alive:
             self.notify()
             if wakeup.poll(tick * 1000):
@@ -138,6 +139,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                         self._expire(connection)
                 finally:
                     connection.lock.release()
+                self._pass_on(connection)
         self._poller.listen()
         delay = self.queue.current(now)
         extra = {"metric": "gunicorn.queueing_delay", "value": delay * 1000, "mtype": "timer"}
@@ -151,6 +153,16 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         if connection.buffer and not connection.lingering:
             self._exchanges.refuse_slow(connection)
         self._poller.remove(connection)
+
+    def _pass_on(self, connection: Connection) -> None:
+        """Let a thread come again that came while this one held the lock."""
+        while connection.signalled and connection.lock.acquire(blocking=False):
+            try:
+                connection.signalled = False
+                if connection.open:
+                    self._poller.requeue(connection)
+            finally:
+                connection.lock.release()
 
     def _watch(self, now: float) -> None:
         """Give up requests that take longer than gunicorn's ``timeout``."""
@@ -171,6 +183,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                     self._threads[number].name,
                     stack,
                 )
+                self._poller.forget(connection)
                 self.cfg.worker_abort(self)
                 self.retire()
 
@@ -238,7 +251,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                             self._attend(connection, number)
                     elif self._stopping:
                         return
-                except Exception:
+                except (Exception, SystemExit):
                     self.log.exception("a request thread goes on after an error of its own")
                     if connection is not None:
                         poller.remove(connection)
@@ -311,7 +324,8 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                         self._close(connection)
                         return
                     if kept:
-                        connection.deadline = time.monotonic() + self._keepalive
+                        patience = self.head_timeout if connection.buffer else self._keepalive
+                        connection.deadline = time.monotonic() + patience
                         turns += 1
                         if connection.buffer:
                             if turns >= _BATCH:
@@ -339,6 +353,10 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             self.log.debug("a connection is broken: %s", error)
             ended = True
         if ended:
+            self._poller.remove(connection)
+        elif connection.buffer and connection.deadline < time.monotonic():
+            # While a client drips, the main thread finds news each time that it looks.
+            self._exchanges.refuse_slow(connection)
             self._poller.remove(connection)
         else:
             self._poller.park(connection)

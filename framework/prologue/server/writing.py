@@ -15,7 +15,6 @@ from email.utils import formatdate
 from typing import Any
 
 from gunicorn import SERVER
-from gunicorn.http.errors import InvalidHeader, InvalidHeaderName
 from gunicorn.http.message import TOKEN_RE
 from gunicorn.http.wsgi import HEADER_VALUE_RE, FileWrapper
 from gunicorn.util import has_fileno, is_hoppish
@@ -107,7 +106,7 @@ class Response:
             A function that sends bytes at once.
 
         Raises:
-            TypeError, ValueError, InvalidHeader, InvalidHeaderName: they cannot be sent.
+            TypeError, ValueError: they cannot be sent.
             AssertionError: they were set before, and there is no ``exc_info``.
             BaseException: that of ``exc_info``, where headers have been sent already.
         """
@@ -167,17 +166,16 @@ class Response:
             headers: of this response.
 
         Raises:
-            ValueError: the status is no interim one.
-            InvalidHeader, InvalidHeaderName: a field cannot be sent.
+            ValueError: the status is no interim one, or a field cannot be sent.
             ClientError: the client has gone.
         """
         if not (status[:1] == "1" and status[1:3].isdecimal() and status[3:4] == " ") or status[:3] == "101":
             raise ValueError(f"the status {status!r} is not that of an interim response")
-        _check_value(status)
+        _check_value("status", status)
         fields = []
         for name, value in headers:
             _check_name(name)
-            _check_value(value)
+            _check_value(name, value)
             fields.append(f"{name}: {value}\r\n")
         if self.headers_sent or self.request.version < (1, 1):
             return
@@ -195,14 +193,14 @@ class Response:
             client of HTTP/1.1, and only to a client that says ``TE: trailers``.
 
         Raises:
-            InvalidHeader, InvalidHeaderName: a field cannot be sent, or not as a trailer.
+            ValueError: a field cannot be sent, or not as a trailer.
         """
         fields = list(trailers)
         for name, value in fields:
             _check_name(name)
-            _check_value(value)
+            _check_value(name, value)
             if is_hoppish(name) or name.lower() in ("content-length", "host", "trailer", "authorization"):
-                raise InvalidHeaderName(repr(name))
+                raise ValueError(f"the field {name!r} cannot be sent as a trailer")
         wanted = any(
             name == "TE" and "trailers" in value.lower().replace(" ", "").split(",")
             for name, value in self.request.headers
@@ -316,7 +314,7 @@ class Response:
         value = value.strip(" \t").lower()
         if kind == "content-length":
             if not (value.isdecimal() and value.isascii()):
-                raise InvalidHeader(repr(value))
+                raise ValueError(f"Content-Length is a number, not {value!r}")
             self.response_length = int(value)
         elif kind in _KEPT:
             self._own += kind
@@ -377,7 +375,7 @@ def _check_status(status: str) -> int:
     code = status[:3]
     if not (code.isdecimal() and code.isascii()) or status[3:4] not in (" ", ""):
         raise ValueError(f"the status {status!r} is not three digits, a space and a reason")
-    _check_value(status)
+    _check_value("status", status)
     if len(_numbers) < _MANY_NAMES:
         _numbers[status] = int(code)
     return int(code)
@@ -388,7 +386,7 @@ def _check_field(name: str, value: str) -> tuple[str, str]:
     kind = _kinds.get(name) or _check_name(name)
     # PERF: the two methods take a third of the time of the expression.
     if type(value) is not str or not (value.isascii() and value.isprintable()):
-        _check_value(value)
+        _check_value(name, value)
     checked = kind, f"{name}: {value}\r\n"
     if len(value) <= _SHORT:
         if len(_fields) >= _MANY_NAMES:
@@ -402,7 +400,7 @@ def _check_name(name: str) -> str:
     if not isinstance(name, str):
         raise TypeError(f"the name of a header is a string, not {name!r}")
     if not TOKEN_RE.fullmatch(name):
-        raise InvalidHeaderName(repr(name))
+        raise ValueError(f"the name of a header is a token (RFC 9110, section 5.6.2), not {name!r}")
     kind = name.lower()
     if kind != "content-length" and not is_hoppish(kind):
         kind = _PLAIN
@@ -411,12 +409,13 @@ def _check_name(name: str) -> str:
     return kind
 
 
-def _check_value(value: str) -> None:
-    """Check the value of a field."""
+def _check_value(name: str, value: str) -> None:
+    """Check the value of a field, or the status."""
     if not isinstance(value, str):
-        raise TypeError(f"the value of a header is a string, not {value!r}")
+        raise TypeError(f"the value of {name} is a string, not {value!r}")
     if not HEADER_VALUE_RE.fullmatch(value):
-        raise InvalidHeader(repr(value))
+        # SECURITY: the value may be secret, and the message is logged.
+        raise ValueError(f"the value of {name} has a character that no header may have, such as a line feed")
 
 
 def _text(value: str | bytes) -> str:
