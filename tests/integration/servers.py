@@ -16,8 +16,12 @@ from pathlib import Path
 
 import prologue
 
-PATIENCE = 20.0
-"""Seconds after which something that should have happened never will."""
+PATIENCE = 60.0
+"""Seconds after which something that should have happened never will.
+
+More than gunicorn's ``graceful_timeout`` of 30: its master loses the signal for a worker that it is just
+forking, and kills that worker only then.
+"""
 
 _PATHS = (str(Path(__file__).parents[2]), str(Path(prologue.__file__).parents[1]))
 PAYLOAD = bytes(range(256)) * 12_000  # 3,072,000 bytes: many times a socket's buffer

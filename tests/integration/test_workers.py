@@ -120,12 +120,9 @@ def test_every_accepted_request_is_answered_while_workers_are_replaced(
     answered = together(4, lambda _: count_on_kept_connections(server, 15))
 
     assert answered == [15] * 4
-    # gunicorn's master loses the signal for a worker that it is just forking.
     server.until(lambda: server.log().count("Booting worker") - server.log().count("Worker exiting") == 2)
     if hooks:
         server.until(lambda: len(server.pids("startup")) - len(server.pids("shutdown")) == 2)
-    else:
-        assert server.get("/pid")[0] == 200
     assert server.stop() == 0
     assert len(server.pids("served")) == 60
     started = server.pids("startup")

@@ -119,3 +119,16 @@ def test_a_connection_that_was_given_up_is_counted_no_more(
     worker._poller.add(other)
     worker._poller.forget(connection)  # its number is another's now
     assert worker._poller.all_connections() == [other]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "delay", "pause"),
+    [(30, None, 1.0), (0, None, 1.0), (1, None, 0.5), (30, 0.2, 0.1), (1, 4.0, 0.5)],
+)
+def test_the_master_hears_of_a_worker_well_within_the_timeout(
+    timeout: int, delay: float | None, pause: float
+) -> None:
+    worker = ThreadWorker.__new__(ThreadWorker)
+    worker.cfg = wire.config(timeout=timeout)
+    worker.max_queueing_delay = delay
+    assert worker._pause_between_looks() == pause

@@ -76,7 +76,7 @@ PROLOGUE_SECRET_KEYS=$secret_key
 _README = """\
 # $name
 
-An application on [Prologue for Python](https://pypi.org/project/prologue-wsgi/).
+An application on Prologue for Python.
 
     python -m venv .venv && . .venv/bin/activate
     pip install -r requirements.txt

@@ -1,9 +1,9 @@
 """The worker process: gunicorn's promises, kept by threads that block on nothing but the application.
 
-The main thread never serves. Once a second it tells the master that the process lives, closes connections
-whose time is over, and looks for requests that take too long. The request threads wait together in one
-:class:`prologue.server.poller.Poller`; who gets an event reads, answers, and waits again: no queue, no
-future, no hand-over between threads.
+The main thread never serves. Once a second, or more often, it tells the master that the process lives,
+closes connections whose time is over, and looks for requests that take too long. The request threads wait
+together in one :class:`prologue.server.poller.Poller`; who gets an event reads, answers, and waits again: no
+queue, no future, no hand-over between threads.
 """
 
 from __future__ import annotations
@@ -119,16 +119,20 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def _supervise(self) -> None:
         wakeup = select.poll()
         wakeup.register(self.PIPE[0], select.POLLIN)
-        # The master replaces a worker that says nothing for twice `self.timeout`; 0 is for ever.
-        tick = min(_TICK, self.timeout or _TICK, (self.max_queueing_delay or 2 * _TICK) / 2)
+        pause = self._pause_between_looks()
         while self.alive:
             self.notify()
-            if wakeup.poll(tick * 1000):
+            if wakeup.poll(pause * 1000):
                 os.read(self.PIPE[0], 4096)
             if self.ppid != os.getppid():
                 self.log.info("Parent changed, shutting down: %s", self)
                 return
             self._look(time.monotonic())
+
+    def _pause_between_looks(self) -> float:
+        """Return how long the main thread sleeps: the master must hear of it well within ``timeout``."""
+        limits = (self.cfg.timeout or math.inf, self.max_queueing_delay or math.inf)
+        return min(_TICK, *(limit / 2 for limit in limits))
 
     def _look(self, now: float) -> None:
         """Do what is to be done now and then."""
