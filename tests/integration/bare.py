@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -245,6 +246,15 @@ def behind(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     environ["wsgi.input"].read()
     start_response("200 OK", [TEXT])
     return [environ["PATH_INFO"].encode("latin-1")]
+
+
+def mirror(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+    """Tell in a field, which HEAD gets too, what was understood."""
+    body = environ["wsgi.input"].read().decode("latin-1")
+    seen = {key: value for key, value in environ.items() if isinstance(value, str)}
+    told = base64.b64encode(json.dumps([seen, body]).encode()).decode()
+    start_response("200 OK", [TEXT, ("X-Seen", told), ("Content-Length", "0")])
+    return []
 
 
 def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import open_loop
@@ -147,21 +148,35 @@ def test_a_worker_that_ends_by_the_application_or_a_signal_is_replaced(start: St
 
 
 def test_requests_are_refused_while_others_wait_too_long(start: Start) -> None:
-    server = start(bare(worker="tests.integration.bare.Shedding", threads=1))
-    with connect(server) as holder:
-        holder.sendall(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
-        server.until(lambda: server.pids("held"))
-        waiting = [connect(server) for _ in range(5)]
-        for client in waiting:
-            client.sendall(REQUEST)
-        time.sleep(1.0)  # the delay that is to be noticed; a longer one is noticed as well
-        server.gate.touch()
-        answers = [all_of(client) for client in waiting]
-        for client in waiting:
-            client.close()
-    assert answers[0].startswith(b"HTTP/1.1 503 ")
-    assert b"\r\nRetry-After: 7\r\n" in answers[0]
-    server.until(lambda: server.get("/")[0] == 200)
+    with statsd() as sink:
+        address = f"127.0.0.1:{sink.getsockname()[1]}"
+        server = start(bare("--statsd-host", address, worker="tests.integration.bare.Shedding", threads=1))
+        with connect(server) as holder:
+            holder.sendall(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
+            server.until(lambda: server.pids("held"))
+            waiting = [connect(server) for _ in range(5)]
+            for client in waiting:
+                client.sendall(REQUEST)
+            time.sleep(1.0)  # the delay that is to be noticed; a longer one is noticed as well
+            server.gate.touch()
+            answers = [all_of(client) for client in waiting]
+            for client in waiting:
+                client.close()
+        assert answers[0].startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: 7\r\n" in answers[0]
+        server.until(lambda: server.get("/")[0] == 200)
+        seen = b""
+        while b"gunicorn.requests_refused:1|c" not in seen:
+            seen = sink.recv(4096)
+
+
+@contextmanager
+def statsd() -> Iterator[socket.socket]:
+    """A socket that gets what is sent to a statsd."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+        sink.bind(("127.0.0.1", 0))
+        sink.settimeout(PATIENCE)
+        yield sink
 
 
 # -- gunicorn's settings and hooks --------------------------------------------------------------------
@@ -188,16 +203,14 @@ def test_hooks_the_access_log_and_statsd_see_request_and_response(start: Start, 
     hooks.write_text(HOOKS)
     layout = '%(h)s %(m)s %(U)s %(q)s %(s)s %(B)s "%({x-a}i)s" "%({content-type}o)s" %({server_port}e)s'
     options = ("-c", str(hooks), "--access-logfile", "-", "--access-logformat", layout)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
-        statsd.bind(("127.0.0.1", 0))
-        statsd.settimeout(PATIENCE)
-        server = start(bare(*options, "--statsd-host", f"127.0.0.1:{statsd.getsockname()[1]}"))
+    with statsd() as sink:
+        server = start(bare(*options, "--statsd-host", f"127.0.0.1:{sink.getsockname()[1]}"))
         assert server.get("/?a=b", X_A="seen")[0] == 200
         server.until(lambda: len(server.events()) == 2)
         server.get("/crash")
         seen = b""
         while b"gunicorn.request.status.200:1|c" not in seen or b"gunicorn.queueing_delay:" not in seen:
-            seen += statsd.recv(4096) + b"\n"
+            seen += sink.recv(4096) + b"\n"
     line = f'127.0.0.1 GET / a=b 200 5 "seen" "text/plain" {server.port}\n'
     server.until(lambda: line in server.log())
     server.until(lambda: "127.0.0.1 GET - - 500" in server.log() or "GET /crash" in server.log())
@@ -420,12 +433,18 @@ def answered(server: Server, count: int = 300) -> int:
     return right
 
 
+def steady_load(server: Server, seconds: float, keep: bool = True) -> open_loop.Result:
+    """Send 200 requests a second; on a busy machine it takes seconds until a new worker serves."""
+    return open_loop.send(
+        server.port, rate=200, seconds=seconds, connections=16, keep=keep, patience=PATIENCE
+    )
+
+
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "closed"])
 def test_no_request_of_a_steady_load_is_lost_while_workers_are_replaced(start: Start, keep: bool) -> None:
     server = start(bare("--workers", "2", "--max-requests", "40"))
     server.until(lambda: server.get("/")[0] == 200)
-    # On a busy machine it takes seconds until a new worker serves.
-    result = open_loop.send(server.port, rate=200, seconds=1.0, connections=16, keep=keep, patience=120)
+    result = steady_load(server, 1.0, keep)
     assert (len(result.latencies), result.lost) == (200, 0)
     assert server.log().count("Autorestarting worker") >= 2
 
@@ -445,6 +464,7 @@ def test_a_new_master_takes_over(start: Start, tmp_path: Path) -> None:
     program = [str(Path(sys.executable).with_name("gunicorn")), *bare("-p", str(pidfile))[2:]]
     server = start(program)
     first = server.get("/pid")[1]
+    load = Task(lambda: steady_load(server, seconds=2.0))
     server.process.send_signal(signal.SIGUSR2)
     second = Path(f"{pidfile}.2")
     server.until(lambda: second.exists() and second.read_text().strip())
@@ -453,6 +473,29 @@ def test_a_new_master_takes_over(start: Start, tmp_path: Path) -> None:
         server.until(lambda: server.log().count("Booting worker") == 2)
         assert server.stop() == 0
         server.until(lambda: server.get("/pid")[1] != first)
+        result = load.result()
+        assert (len(result.latencies), result.lost) == (400, 0)
     finally:
         os.kill(new, signal.SIGTERM)
         server.until(lambda: server.log().count("Worker exiting") == 2)
+
+
+def test_a_worker_that_is_killed_loses_its_own_requests_only(start: Start) -> None:
+    server = start(bare("--workers", "2"))
+    server.until(lambda: server.get("/")[0] == 200)
+    load = Task(lambda: steady_load(server, seconds=1.5))
+    os.kill(int(server.get("/pid")[1]), signal.SIGKILL)
+    server.until(lambda: server.log().count("Booting worker") == 3)
+    result = load.result()
+    assert len(result.latencies) + result.lost == 300
+    assert result.lost <= 16  # no more than one on each connection
+
+
+def test_a_server_that_is_told_to_quit_does_not_wait_for_requests(start: Start) -> None:
+    server = start(bare())
+    with connect(server) as holder:
+        holder.sendall(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.until(lambda: server.pids("held"))
+        assert server.stop(signal.SIGQUIT) == 0
+    assert server.pids("answered") == []
+    assert "Traceback" not in server.log()

@@ -22,7 +22,14 @@ INCOMPLETE = "incomplete"
 REFUSED = "refused"
 STRICTER = "refused for what gunicorn 27 refuses, and older releases do not"
 
-_STRICTER = ("bare line feed", "folded field", "not printable", "'TRANSFER-ENCODING'", "chunk size: b'5;")
+#: Of which the reason for that has one.
+STRICTER_WORDS = (
+    "bare line feed",
+    "folded field",
+    "not printable",
+    "'TRANSFER-ENCODING'",
+    "chunk size: b'5;",
+)
 
 #: What a parser makes of bytes: the (environ, body) of each request it accepts, then how it ended.
 Verdict = tuple[list[tuple[dict[str, Any], bytes]], str]
@@ -104,7 +111,7 @@ def verdict_of_ours(parser: Parser, data: bytes, client: Any = CLIENT, server: A
         except NoMoreData:
             return accepted, INCOMPLETE
         except Exception as error:
-            return accepted, STRICTER if any(word in str(error) for word in _STRICTER) else REFUSED
+            return accepted, STRICTER if any(word in str(error) for word in STRICTER_WORDS) else REFUSED
         accepted.append((plain(environ), body))
         if request.should_close():
             break

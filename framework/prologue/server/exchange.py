@@ -156,6 +156,8 @@ class Exchanges:
     def _shed(self, connection: Connection) -> bool:
         """Refuse a request, for all threads are busy."""
         connection.unread = True
+        extra = {"metric": "gunicorn.requests_refused", "value": 1, "mtype": "counter"}
+        self._log.debug("a request is refused: others wait for a thread", extra=extra)
         field = f"Retry-After: {self._worker.retry_after}\r\n"
         self._send_page(connection, "503 Service Unavailable", "The server is busy.", field)
         return False
