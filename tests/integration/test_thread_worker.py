@@ -219,11 +219,9 @@ def test_an_error_in_the_middle_of_a_response_breaks_it_off(server: Server) -> N
 @pytest.mark.parametrize("query", ["", "?length"])
 def test_a_wrapped_file_is_sent_from_where_it_stands(server: Server, query: str) -> None:
     lines, body = parts(server.exchange(get(f"/wrapped{query}")))
-    if query:
-        assert body == PAYLOAD[1000:2_001_000]
-    else:
-        assert b"Transfer-Encoding: chunked" in lines
-        assert joined(body) == PAYLOAD[1000:]
+    if b"Transfer-Encoding: chunked" in lines:  # without sendfile, of what it does not know the size
+        body = joined(body)
+    assert body == (PAYLOAD[1000:2_001_000] if query else PAYLOAD[1000:])
     assert parts(server.exchange(get(f"/wrapped{query}", method="HEAD")))[1] == b""
 
 

@@ -105,6 +105,23 @@ def test_clients_that_do_not_read_are_not_waited_for(impatient: Server) -> None:
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.parametrize("path", ["/wrapped?length", "/big"])
+def test_clients_that_do_not_read_keep_no_thread(start: Start, path: str) -> None:
+    server = start(bare(threads=1))
+    clients = [connect(server) for _ in range(3)]
+    for client in clients:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode() + REQUEST)
+        assert client.recv(1)
+    assert server.get("/")[0] == 200
+    for client in clients:
+        client.shutdown(socket.SHUT_WR)
+        answer = all_of(client)
+        assert len(answer) > 2_000_000
+        assert answer.endswith(b"index")
+        client.close()
+    assert "Traceback" not in server.log()
+
+
 # -- requests that take too long ------------------------------------------------------------------------
 
 

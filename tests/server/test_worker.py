@@ -18,6 +18,7 @@ from prologue.server.exchange import Exchanges
 from prologue.server.parsing import Parser
 from prologue.server.poller import Poller
 from prologue.server.queueing import QueueProbe
+from tests.concurrency import Task
 from tests.server import wire
 
 
@@ -106,6 +107,63 @@ def test_a_client_that_always_has_news_is_not_waited_for(
     worker._attend(connection, 0)
     assert not connection.open
     assert client.recv(65536).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_client_that_does_not_read_is_not_waited_for(
+    served: tuple[ThreadWorker, Interrupted, socket.socket],
+) -> None:
+    worker, connection, client = served
+    whole = b"x" * 3_000_000
+    worker.wsgi = lambda environ, start: [start("200 OK", []) and whole]
+    worker.max_requests, worker.connections = 10, {}
+    worker.serving = [None]
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2 + b"GET / HT")
+    worker._attend(connection, 0)
+    assert connection.rest is not None
+    unsent = len(connection.rest.data)
+    assert 0 < unsent < len(whole)
+    assert connection.requests == 1  # the next one waits until this one is read
+    worker._attend(connection, 0)  # news, but no room
+    assert len(connection.rest.data) == unsent
+    connection.deadline = 0.0
+    worker._look(1.0)
+    assert not connection.open
+    received = client.makefile("rb").read()
+    assert received.count(b"HTTP/1.1 ") == 1  # and no 408 in the middle of the answer
+    assert len(received) < len(whole)
+
+
+def test_a_client_that_reads_again_is_answered_on(
+    served: tuple[ThreadWorker, Interrupted, socket.socket],
+) -> None:
+    worker, connection, client = served
+    whole = b"x" * 3_000_000
+    worker.wsgi = lambda environ, start: [start("200 OK", []) and whole]
+    worker.max_requests, worker.connections = 10, {}
+    worker.serving = [None]
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+    answers = Task(client.makefile("rb").read)
+    worker._attend(connection, 0)
+    while connection.open:
+        assert worker._poller.wait(20, 1)[0][0] == connection.fileno
+        worker._attend(connection, 0)
+    assert answers.result().count(b"x") == 2 * len(whole)
+
+
+def test_a_thread_waits_where_answers_take_too_much_memory(
+    served: tuple[ThreadWorker, Interrupted, socket.socket],
+) -> None:
+    worker, connection, _ = served
+    whole = b"x" * 3_000_000
+    worker.wsgi = lambda environ, start: [start("200 OK", []) and whole]
+    worker.max_requests, worker.connections = 10, {}
+    worker.serving = [None]
+    worker.max_unread_bytes = 1_000_000
+    worker.client_timeout = 0.05
+    connection.buffer = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    worker._attend(connection, 0)
+    assert connection.waited > 0.0
+    assert not connection.open
 
 
 def test_a_connection_that_was_given_up_is_counted_no_more(

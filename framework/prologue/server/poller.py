@@ -135,11 +135,19 @@ class Poller:
         if not connection.registered:
             connection.registered = True
             # A handshake may have to wait until it can write.
+            connection.watches_writing = connection.tls
             self.epoll.register(connection.fileno, _NEWS | (select.EPOLLOUT if connection.tls else 0))
+
+    def park_until_read(self, connection: Connection) -> None:
+        """Wait until a client has made room for the rest of its answer."""
+        # Once is enough: told again, the epoll would make an event of what the client has sent meanwhile.
+        if not connection.watches_writing:
+            self.requeue(connection)
 
     def requeue(self, connection: Connection) -> None:
         """Let a connection that has more to do wait behind the others."""
         # It can be written to, which makes an event at once, at the end of the queue.
+        connection.watches_writing = True
         if connection.registered:
             self.epoll.modify(connection.fileno, _NEWS | select.EPOLLOUT)
         else:
@@ -159,6 +167,7 @@ class Poller:
     def remove(self, connection: Connection) -> None:
         """Close a connection."""
         connection.open = False
+        connection.drop_rest()
         with self._lock:
             self._forget(connection)
             try:

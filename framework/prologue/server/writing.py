@@ -2,7 +2,7 @@
 
 The rules are gunicorn's: no hop-by-hop fields of the application, no bytes where a status or HEAD allows
 none, never more bytes than Content-Length says, chunks where HTTP/1.1 knows no length. Different are three
-things: the application's own ``Date`` and ``Server`` are kept, a body that is a list has a Content-Length,
+things: the application's own ``Date`` and ``Server`` are kept, a list and a file have a Content-Length,
 and a connection is closed after a body that was shorter than its Content-Length.
 """
 
@@ -19,7 +19,7 @@ from gunicorn.http.message import TOKEN_RE
 from gunicorn.http.wsgi import HEADER_VALUE_RE, FileWrapper
 from gunicorn.util import has_fileno, is_hoppish
 
-from prologue.server.connection import BLOCK, ClientError, Connection
+from prologue.server.connection import BLOCK, Connection
 
 __all__ = ["Response"]
 
@@ -256,10 +256,7 @@ class Response:
             data = b""
         elif self.response_length is None:
             if self.status is not None:
-                self.chunked = False
-                self.response_length = length
-                self.headers.append(("Content-Length", f"{length}"))
-                self._own_lines.append(f"Content-Length: {length}\r\n")
+                self._set_length(length)
         elif length > self.response_length:
             data = data[: self.response_length]
         elif length < self.response_length:
@@ -267,9 +264,15 @@ class Response:
         self.sent = len(data)
         # PERF: up to some kilobytes a copy is cheaper than the second buffer of sendmsg.
         if length <= BLOCK:
-            self._connection.send(self._head() + data)
+            self._connection.begin_answer(self._head() + data)
         else:
-            self._connection.send_both(self._head(), data)
+            self._connection.begin_answer(self._head(), data)
+
+    def _set_length(self, length: int) -> None:
+        self.chunked = False
+        self.response_length = length
+        self.headers.append(("Content-Length", f"{length}"))
+        self._own_lines.append(f"Content-Length: {length}\r\n")
 
     def _send_file(self, wrapper: Any) -> bool:
         """Let the system send a file; False where it cannot."""
@@ -282,21 +285,17 @@ class Response:
             count = os.fstat(fileno).st_size - offset
         except OSError:
             return False
-        if self.response_length is not None:
+        if self._omits_body:
+            return True
+        # A file without a size, such as those of /proc, is read; and so is one that goes behind other bytes.
+        if count <= 0 or self.headers_sent or self._trailers:
+            return False
+        if self.response_length is None:
+            self._set_length(count)
+        else:
             count = min(count, self.response_length)
-        if count <= 0 or self._omits_body:
-            return self._omits_body  # a file without a size, such as those of /proc, is read
-        connection = self._connection
-        chunked = self.chunked
-        head = self._head() if not self.headers_sent else b""
-        connection.send(head + (b"%X\r\n" % count if chunked else b""))
-        sent = connection.send_file(fileno, offset, count)
-        self.sent += sent
-        os.lseek(fileno, offset, os.SEEK_SET)
-        if sent < count:
-            raise ClientError(f"the file ended after {sent} of {count} bytes")
-        if chunked:
-            connection.send(b"\r\n")
+        self._connection.begin_file(self._head(), fileno, offset, count)
+        self.sent = count
         return True
 
     def _take(self, headers: list[tuple[str, str]]) -> None:
