@@ -1,8 +1,8 @@
 """An open-loop sender: requests go out when they are due, whether or not the earlier ones were answered.
 
 A closed loop, as wrk's, sends less when the server is slow, and so does not see the waiting. Here a request's
-time runs from the moment when it was due. ``python open_loop.py PORT RATE SECONDS CONNECTIONS {keep,close}``
-prints the result as JSON.
+time runs from the moment when it was due. ``python open_loop.py PORT RATE SECONDS CONNECTIONS {keep,close}
+[PATIENCE]`` prints the result as JSON.
 """
 
 from __future__ import annotations
@@ -171,6 +171,9 @@ def send(
 
 
 if __name__ == "__main__":
-    port, rate, seconds, connections, kind = sys.argv[1:]
-    result = send(int(port), float(rate), float(seconds), int(connections), keep=kind == "keep")
+    port, rate, seconds, connections, kind = sys.argv[1:6]
+    patience = float(sys.argv[6]) if len(sys.argv) > 6 else _PATIENCE
+    result = send(
+        int(port), float(rate), float(seconds), int(connections), keep=kind == "keep", patience=patience
+    )
     print(json.dumps(result._asdict()))

@@ -90,7 +90,7 @@ BARE = "framework: the bare callable"
 
 def saturation(server: Server, seconds: float) -> float:
     """Return how many plaintext requests a second a server answers to the sender of :func:`open_loop`."""
-    result = _sender(server, 50_000 * seconds, 0.1, 16)  # all due at once
+    result = _sender(server, 1_000_000 * seconds, 0.1, 16, patience=seconds)  # all due at once
     return float(len(result["latencies"]) / result["seconds"])
 
 
@@ -106,8 +106,10 @@ def open_loop(server: Server, rate: float, seconds: float) -> dict[str, float]:
     }
 
 
-def _sender(server: Server, rate: float, seconds: float, connections: int) -> dict[str, Any]:
-    arguments = [str(server.port), str(rate), str(seconds), str(connections), "keep"]
+def _sender(
+    server: Server, rate: float, seconds: float, connections: int, patience: float = 10.0
+) -> dict[str, Any]:
+    arguments = [str(server.port), str(rate), str(seconds), str(connections), "keep", str(patience)]
     command = [sys.executable, str(_HERE / "open_loop.py"), *arguments]
     with processor(first=True):
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
