@@ -23,6 +23,7 @@ APPLICATION = """
 import os
 import sqlite3
 import threading
+from wsgiref.util import FileWrapper
 
 from prologue import App
 
@@ -45,7 +46,7 @@ def ten(environ, start_response):
 
 def file(environ, start_response):
     start_response("200 OK", [("Content-Length", "1048576")])
-    return environ["wsgi.file_wrapper"](open(FILE, "rb"))
+    return environ.get("wsgi.file_wrapper", FileWrapper)(open(FILE, "rb"))
 
 
 def post(environ, start_response):

@@ -1,5 +1,6 @@
-"""The thread worker for longer: ``python -m pytest -s tests/stress/stress_thread_worker.py``.
+"""The thread worker for longer.
 
+``python -m pytest -s -o faulthandler_timeout=0 tests/stress/stress_thread_worker.py``.
 STRESS_SECONDS (600) is the length of the run under load.
 """
 

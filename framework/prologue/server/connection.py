@@ -330,13 +330,13 @@ class Connection:
             OSError: the file cannot be sent in this way.
         """
         rest = self.rest = _Rest(memoryview(head), fileno, offset, count)
-        try:
-            if not self.flush():
+        if not self.flush():
+            try:
                 rest.fileno = os.dup(fileno)  # the application closes its own
-                rest.owns = True
-        except BaseException:
-            self.rest = None
-            raise
+            except OSError:
+                self.rest = None
+                raise
+            rest.owns = True
 
     def flush(self) -> bool:
         """Send the rest of an answer as far as there is room for it; return whether that was all.
@@ -356,15 +356,20 @@ class Connection:
             while rest.count:
                 sent = os.sendfile(self.fileno, rest.fileno, rest.offset, min(rest.count, _SENDFILE))
                 if not sent:
-                    raise ClientError(f"a file ended {rest.count} bytes too early")
+                    break
                 rest.offset += sent
                 rest.count -= sent
                 self._earn(sent)
         except _WOULD_BLOCK:
             return False
-        except (ConnectionError, TimeoutError) as error:
-            raise ClientError(f"the client has gone: {error}") from error
+        except OSError as error:
+            self.drop_rest()
+            if isinstance(error, (ConnectionError, TimeoutError, ssl.SSLError)):
+                raise ClientError(f"the client has gone: {error}") from error
+            raise
         self.drop_rest()
+        if rest.count:
+            raise ClientError(f"a file ended {rest.count} bytes too early")
         return True
 
     def finish(self) -> None:
