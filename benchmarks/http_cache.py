@@ -251,8 +251,8 @@ def bytes_per_response(responses: int) -> float:
 
 def wire(options: Options, report: Report) -> None:
     """Let wrk ask one server for each path in turn, round by round, and report its figures."""
-    from server import OURS as WORKER
-    from server import Server
+    from servers import OURS as WORKER
+    from servers import Server
 
     seconds = 1 if options.quick else 2
     rates: dict[str, list[float]] = {name: [] for name in PATHS}

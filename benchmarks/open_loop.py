@@ -1,8 +1,8 @@
 """An open-loop sender: requests go out when they are due, whether or not the earlier ones were answered.
 
 A closed loop, as wrk's, sends less when the server is slow, and so does not see the waiting. Here a request's
-time runs from the moment when it was due. ``python open_loop.py PORT RATE SECONDS CONNECTIONS {keep,close}``
-prints the result as JSON.
+time runs from the moment when it was due. ``python open_loop.py PORT RATE SECONDS CONNECTIONS {keep,close}
+[PATIENCE]`` prints the result as JSON.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ class Result(NamedTuple):
 
 
 class _Client:
-    __slots__ = ("answer", "due", "sock", "used")
+    __slots__ = ("answer", "due", "fileno", "sock", "used")
 
     def __init__(self, port: int) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.fileno = self.sock.fileno()
         self.due = 0.0
         self.answer = b""
         self.used = False
@@ -85,19 +86,23 @@ def send(
     close = "" if keep else "Connection: close\r\n"
     request = f"GET {path} HTTP/1.1\r\nHost: a\r\n{close}\r\n".encode()
     poll = select.epoll()
+    clock = time.monotonic
     free: deque[_Client] = deque()
     busy: dict[int, _Client] = {}
     waiting: deque[float] = deque()
     latencies: list[float] = []
     lost = again = refused = 0
+    kept = -1  # the length of an answer that was whole, and keeps its connection
     total = int(rate * seconds)
-    start = time.monotonic()
     sent = 0
-    while len(latencies) + lost < total and time.monotonic() < start + seconds + patience:
-        now = time.monotonic()
-        while sent < total and start + sent / rate <= now:
-            waiting.append(start + sent / rate)
+    start = now = clock()
+    due = start  # of the next request
+    end = start + seconds + patience
+    while len(latencies) + lost < total and now < end:
+        while due <= now and sent < total:
+            waiting.append(due)
             sent += 1
+            due = start + sent / rate
         while waiting and len(busy) < connections:
             if free:
                 client = free.popleft()
@@ -108,18 +113,18 @@ def send(
                     refused += 1
                     time.sleep(0.001)
                     break
-                poll.register(client.sock, select.EPOLLIN)
+                poll.register(client.fileno, select.EPOLLIN)
             client.due = waiting.popleft()
-            client.answer = b""
-            busy[client.sock.fileno()] = client
+            busy[client.fileno] = client
             try:
                 client.sock.send(request)
             except OSError:
                 pass  # the end is read below
-        pause = max(0.0, start + sent / rate - time.monotonic()) if sent < total else 0.05
-        for fileno, _ in poll.poll(min(pause, 0.05)):
+        pause = min(0.05, due - clock()) if sent < total else 0.05
+        # Requests that are due soon are waited for without sleeping: the system wakes up too late.
+        for fileno, _ in poll.poll(pause if pause > 0.001 else 0.0):
             if fileno not in busy:  # the server has closed an idle connection
-                idle = next(client for client in free if client.sock.fileno() == fileno)
+                idle = next(client for client in free if client.fileno == fileno)
                 free.remove(idle)
                 poll.unregister(fileno)
                 idle.sock.close()
@@ -129,13 +134,23 @@ def send(
                 data = client.sock.recv(65536)
             except OSError:
                 data = b""
+            # PERF: an answer as long as another one is looked at no further: the sender must not be slower
+            # than the server.
+            if len(data) == kept and not client.answer:
+                latencies.append(clock() - client.due)
+                del busy[fileno]
+                client.used = True
+                free.append(client)
+                continue
             client.answer += data
             if data and not _whole(client.answer):
                 continue
             del busy[fileno]
             if data:
-                latencies.append(time.monotonic() - client.due)
+                latencies.append(clock() - client.due)
                 if keep and b"\r\nConnection: keep-alive" in client.answer:
+                    kept = len(client.answer)
+                    client.answer = b""
                     client.used = True
                     free.append(client)
                     continue
@@ -146,7 +161,8 @@ def send(
                 lost += 1
             poll.unregister(fileno)
             client.sock.close()
-    taken = time.monotonic() - start
+        now = clock()
+    taken = now - start
     lost += len(busy)
     for client in (*busy.values(), *free):
         client.sock.close()
@@ -155,6 +171,9 @@ def send(
 
 
 if __name__ == "__main__":
-    port, rate, seconds, connections, kind = sys.argv[1:]
-    result = send(int(port), float(rate), float(seconds), int(connections), keep=kind == "keep")
+    port, rate, seconds, connections, kind = sys.argv[1:6]
+    patience = float(sys.argv[6]) if len(sys.argv) > 6 else _PATIENCE
+    result = send(
+        int(port), float(rate), float(seconds), int(connections), keep=kind == "keep", patience=patience
+    )
     print(json.dumps(result._asdict()))

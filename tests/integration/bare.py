@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -167,6 +168,28 @@ def leave(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     raise SystemExit(1)
 
 
+def forgiving(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+    """It catches whatever is wrong with a body, as frameworks do."""
+    try:
+        answer = environ["wsgi.input"].read()
+    except Exception:
+        answer = b"forgiven"
+    start_response("200 OK", [TEXT])
+    return [answer]
+
+
+def complain(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+    environ["wsgi.errors"].write(f"complaint {environ['QUERY_STRING']}\n")
+    environ["wsgi.errors"].flush()
+    start_response("200 OK", [TEXT])
+    return [b"complained"]
+
+
+def misleading(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+    start_response("200 OK", [("X-A", "a secret\r\nX-B: b")])
+    return [b"never sent"]
+
+
 def pid(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     start_response("200 OK", [TEXT])
     return [str(os.getpid()).encode()]
@@ -225,6 +248,15 @@ def behind(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     return [environ["PATH_INFO"].encode("latin-1")]
 
 
+def mirror(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+    """Tell in a field, which HEAD gets too, what was understood."""
+    body = environ["wsgi.input"].read().decode("latin-1")
+    seen = {key: value for key, value in environ.items() if isinstance(value, str)}
+    told = base64.b64encode(json.dumps([seen, body]).encode()).decode()
+    start_response("200 OK", [TEXT, ("X-Seen", told), ("Content-Length", "0")])
+    return []
+
+
 def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     """Do what the path says."""
     return PATHS[environ["PATH_INFO"].strip("/") or "index"](environ, start_response)
@@ -249,5 +281,6 @@ PATHS: dict[str, Callable[[dict[str, Any], Start], Iterable[bytes]]] = {
             hints,
         ),
         *(trailers, crash, crash_later, text, silent, leave, pid, hold, hold_begun, meet, big, validated),
+        *(forgiving, complain, misleading),
     )
 }

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import open_loop
@@ -104,6 +105,23 @@ def test_clients_that_do_not_read_are_not_waited_for(impatient: Server) -> None:
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.parametrize("path", ["/wrapped?length", "/big"])
+def test_clients_that_do_not_read_keep_no_thread(start: Start, path: str) -> None:
+    server = start(bare(threads=1))
+    clients = [connect(server) for _ in range(3)]
+    for client in clients:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode() + REQUEST)
+        assert client.recv(1)
+    assert server.get("/")[0] == 200
+    for client in clients:
+        client.shutdown(socket.SHUT_WR)
+        answer = all_of(client)
+        assert len(answer) > 2_000_000
+        assert answer.endswith(b"index")
+        client.close()
+    assert "Traceback" not in server.log()
+
+
 # -- requests that take too long ------------------------------------------------------------------------
 
 
@@ -124,6 +142,18 @@ def test_a_request_over_the_timeout_is_answered_and_the_worker_replaced(start: S
     assert "SIGKILL" not in server.log()
 
 
+def test_a_worker_does_not_wait_for_a_request_that_was_given_up(start: Start) -> None:
+    # Shorter than gunicorn lets a worker be silent.
+    server = start(bare("--timeout", "1", "--graceful-timeout", "300", threads=1))
+    with connect(server) as client:
+        client.sendall(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert all_of(client).startswith(b"HTTP/1.1 503 ")
+    server.until(lambda: server.log().count("Booting worker") == 2)
+    assert server.pids("answered") == []
+    assert server.get("/")[0] == 200
+    assert "SIGABRT" not in server.log()
+
+
 def test_a_worker_that_ends_by_the_application_or_a_signal_is_replaced(start: Start) -> None:
     server = start(bare())
     assert server.get("/leave")[0] == 500
@@ -135,30 +165,44 @@ def test_a_worker_that_ends_by_the_application_or_a_signal_is_replaced(start: St
 
 
 def test_requests_are_refused_while_others_wait_too_long(start: Start) -> None:
-    server = start(bare(worker="tests.integration.bare.Shedding", threads=1))
-    with connect(server) as holder:
-        holder.sendall(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
-        server.until(lambda: server.pids("held"))
-        waiting = [connect(server) for _ in range(5)]
-        for client in waiting:
-            client.sendall(REQUEST)
-        time.sleep(1.0)  # the delay that is to be noticed; a longer one is noticed as well
-        server.gate.touch()
-        answers = [all_of(client) for client in waiting]
-        for client in waiting:
-            client.close()
-    assert answers[0].startswith(b"HTTP/1.1 503 ")
-    assert b"\r\nRetry-After: 7\r\n" in answers[0]
-    server.until(lambda: server.get("/")[0] == 200)
+    with statsd() as sink:
+        address = f"127.0.0.1:{sink.getsockname()[1]}"
+        server = start(bare("--statsd-host", address, worker="tests.integration.bare.Shedding", threads=1))
+        with connect(server) as holder:
+            holder.sendall(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
+            server.until(lambda: server.pids("held"))
+            waiting = [connect(server) for _ in range(5)]
+            for client in waiting:
+                client.sendall(REQUEST)
+            time.sleep(1.0)  # the delay that is to be noticed; a longer one is noticed as well
+            server.gate.touch()
+            answers = [all_of(client) for client in waiting]
+            for client in waiting:
+                client.close()
+        assert answers[0].startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: 7\r\n" in answers[0]
+        server.until(lambda: server.get("/")[0] == 200)
+        seen = b""
+        while b"gunicorn.requests_refused:1|c" not in seen:
+            seen = sink.recv(4096)
+
+
+@contextmanager
+def statsd() -> Iterator[socket.socket]:
+    """A socket that gets what is sent to a statsd."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+        sink.bind(("127.0.0.1", 0))
+        sink.settimeout(PATIENCE)
+        yield sink
 
 
 # -- gunicorn's settings and hooks --------------------------------------------------------------------
 
 
 def test_what_is_not_supported_is_refused_by_name(start: Start) -> None:
-    server = start(bare("--http-protocols", "h2,h1", "--protocol", "uwsgi"), listens=False)
+    server = start(bare("--protocol", "uwsgi"), listens=False)
     assert server.wait() == 1
-    assert "http_protocols with h2 and protocol = 'uwsgi'" in server.log()
+    assert "cannot do protocol = 'uwsgi'; remove the setting" in server.log()
     assert "Booting worker" not in server.log()
 
 
@@ -176,16 +220,14 @@ def test_hooks_the_access_log_and_statsd_see_request_and_response(start: Start, 
     hooks.write_text(HOOKS)
     layout = '%(h)s %(m)s %(U)s %(q)s %(s)s %(B)s "%({x-a}i)s" "%({content-type}o)s" %({server_port}e)s'
     options = ("-c", str(hooks), "--access-logfile", "-", "--access-logformat", layout)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
-        statsd.bind(("127.0.0.1", 0))
-        statsd.settimeout(PATIENCE)
-        server = start(bare(*options, "--statsd-host", f"127.0.0.1:{statsd.getsockname()[1]}"))
+    with statsd() as sink:
+        server = start(bare(*options, "--statsd-host", f"127.0.0.1:{sink.getsockname()[1]}"))
         assert server.get("/?a=b", X_A="seen")[0] == 200
         server.until(lambda: len(server.events()) == 2)
         server.get("/crash")
         seen = b""
         while b"gunicorn.request.status.200:1|c" not in seen or b"gunicorn.queueing_delay:" not in seen:
-            seen += statsd.recv(4096) + b"\n"
+            seen += sink.recv(4096) + b"\n"
     line = f'127.0.0.1 GET / a=b 200 5 "seen" "text/plain" {server.port}\n'
     server.until(lambda: line in server.log())
     server.until(lambda: "127.0.0.1 GET - - 500" in server.log() or "GET /crash" in server.log())
@@ -193,6 +235,68 @@ def test_hooks_the_access_log_and_statsd_see_request_and_response(start: Start, 
     events = [event for event, _ in server.events()]
     assert events[:2] == ["pre:GET:/:a=b", "post:200:5:1"]
     assert events[-2:] == ["int", "exit"]
+
+
+def test_the_files_of_the_log_can_be_moved_away(start: Start, tmp_path: Path) -> None:
+    log = tmp_path / "error.log"
+    server = start(bare("--error-logfile", str(log), "--capture-output"), listens=False)
+    server.until(lambda: log.exists() and "Booting worker" in log.read_text())
+    server.port = int(log.read_text().partition("http://127.0.0.1:")[2].split()[0])
+    assert server.get("/complain?before")[0] == 200
+    with connect(server) as kept:
+        kept.sendall(REQUEST)
+        assert kept.recv(65536).endswith(b"index")
+        log.rename(tmp_path / "error.log.1")
+        server.process.send_signal(signal.SIGUSR1)
+        server.until(lambda: "complaint after" in log_after(server, log))
+        kept.sendall(b"GET /complain?kept HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert all_of(kept).endswith(b"complained")
+    server.until(lambda: "complaint kept" in log.read_text())
+    assert "complaint before" in (tmp_path / "error.log.1").read_text()
+
+
+def log_after(server: Server, log: Path) -> str:
+    """Have the application complain, and return what the log says."""
+    assert server.get("/complain?after")[0] == 200
+    return log.read_text() if log.exists() else ""
+
+
+def test_new_code_is_loaded(start: Start, tmp_path: Path) -> None:
+    module = tmp_path / "changing.py"
+
+    def write(answer: str) -> None:
+        body = f"start('200 OK', []) and None or [{answer.encode()!r}]"
+        module.write_text(f"def app(environ, start):\n    return {body}\n")
+
+    write("old")
+    options = ("-k", WORKER, "--reload", "--reload-engine", "poll", "--pythonpath", str(tmp_path))
+    server = start(gunicorn(*options, app="changing:app"), PYTHONDONTWRITEBYTECODE="1")
+    with connect(server) as idle:
+        assert server.get("/") == (200, b"old")
+        write("the new answer")
+        server.until(lambda: server.get("/") == (200, b"the new answer"))
+        assert idle.fileno() > 0
+
+
+def test_workers_with_sockets_of_their_own_share_a_port(start: Start) -> None:
+    with socket.socket() as holder:  # it takes a free port, and does not listen
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+        server = start(bare("--reuse-port", "--workers", "2", "-b", f"127.0.0.1:{port}"), listens=False)
+    server.port = port
+    seen: set[bytes] = set()
+
+    def both_serve() -> bool:
+        try:
+            seen.add(server.get("/pid")[1])
+        except ConnectionError:
+            pass  # none listens yet
+        return len(seen) == 2
+
+    server.until(both_serve)
+    assert server.stop() == 0
+    assert "Traceback" not in server.log()
 
 
 def test_a_unix_socket_is_served(start: Start, tmp_path: Path) -> None:
@@ -346,12 +450,18 @@ def answered(server: Server, count: int = 300) -> int:
     return right
 
 
+def steady_load(server: Server, seconds: float, keep: bool = True) -> open_loop.Result:
+    """Send 200 requests a second; on a busy machine it takes seconds until a new worker serves."""
+    return open_loop.send(
+        server.port, rate=200, seconds=seconds, connections=16, keep=keep, patience=PATIENCE
+    )
+
+
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "closed"])
 def test_no_request_of_a_steady_load_is_lost_while_workers_are_replaced(start: Start, keep: bool) -> None:
     server = start(bare("--workers", "2", "--max-requests", "40"))
     server.until(lambda: server.get("/")[0] == 200)
-    # On a busy machine it takes seconds until a new worker serves.
-    result = open_loop.send(server.port, rate=200, seconds=1.0, connections=16, keep=keep, patience=120)
+    result = steady_load(server, 1.0, keep)
     assert (len(result.latencies), result.lost) == (200, 0)
     assert server.log().count("Autorestarting worker") >= 2
 
@@ -371,6 +481,7 @@ def test_a_new_master_takes_over(start: Start, tmp_path: Path) -> None:
     program = [str(Path(sys.executable).with_name("gunicorn")), *bare("-p", str(pidfile))[2:]]
     server = start(program)
     first = server.get("/pid")[1]
+    load = Task(lambda: steady_load(server, seconds=2.0))
     server.process.send_signal(signal.SIGUSR2)
     second = Path(f"{pidfile}.2")
     server.until(lambda: second.exists() and second.read_text().strip())
@@ -379,6 +490,29 @@ def test_a_new_master_takes_over(start: Start, tmp_path: Path) -> None:
         server.until(lambda: server.log().count("Booting worker") == 2)
         assert server.stop() == 0
         server.until(lambda: server.get("/pid")[1] != first)
+        result = load.result()
+        assert (len(result.latencies), result.lost) == (400, 0)
     finally:
         os.kill(new, signal.SIGTERM)
         server.until(lambda: server.log().count("Worker exiting") == 2)
+
+
+def test_a_worker_that_is_killed_loses_its_own_requests_only(start: Start) -> None:
+    server = start(bare("--workers", "2"))
+    server.until(lambda: server.get("/")[0] == 200)
+    load = Task(lambda: steady_load(server, seconds=1.5))
+    os.kill(int(server.get("/pid")[1]), signal.SIGKILL)
+    server.until(lambda: server.log().count("Booting worker") == 3)
+    result = load.result()
+    assert len(result.latencies) + result.lost == 300
+    assert result.lost <= 16  # no more than one on each connection
+
+
+def test_a_server_that_is_told_to_quit_does_not_wait_for_requests(start: Start) -> None:
+    server = start(bare())
+    with connect(server) as holder:
+        holder.sendall(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.until(lambda: server.pids("held"))
+        assert server.stop(signal.SIGQUIT) == 0
+    assert server.pids("answered") == []
+    assert "Traceback" not in server.log()

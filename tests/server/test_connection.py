@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import tempfile
@@ -10,7 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from prologue.server.connection import ClientError, ClientTimeout, Connection
-from tests.concurrency import Task
+from prologue.server.poller import Poller
+from tests.concurrency import Task, until
 from tests.server.wire import CLIENT
 
 BIG = b"x" * 2_000_000  # more than the system takes at once
@@ -42,11 +44,17 @@ def received(client: socket.socket, count: int) -> bytes:
     return bytes(data)
 
 
+def finish(connection: Connection) -> None:
+    connection.begin_answer(b"head", BIG)
+    connection.finish()
+
+
 USES: dict[str, Callable[[Connection], object]] = {
     "receive": lambda connection: connection.receive(),
     "receive_into": lambda connection: connection.receive_into(memoryview(bytearray(10))),
     "send": lambda connection: connection.send(BIG),
     "send_both": lambda connection: connection.send_both(b"head", BIG),
+    "finish": finish,
 }
 
 
@@ -83,7 +91,55 @@ def test_a_file_is_not_sent_to_a_client_that_has_gone(ends: tuple[Connection, so
         file.write(BIG)
         file.flush()
         with pytest.raises(ClientError, match="has gone"):
-            connection.send_file(file.fileno(), 0, len(BIG))
+            connection.begin_file(b"head", file.fileno(), 0, len(BIG))
+    assert connection.rest is None
+
+
+@pytest.mark.parametrize("parts", [(b"head" + BIG * 4, b""), (b"head", BIG * 4), (BIG * 4, b"tail")])
+def test_an_answer_waits_for_its_client_without_a_thread(
+    ends: tuple[Connection, socket.socket], parts: tuple[bytes, bytes]
+) -> None:
+    connection, client = ends
+    connection.patience = 0.0
+    connection.begin_answer(*parts)
+    assert connection.rest is not None
+    assert not connection.flush()
+    assert connection.rest is not None
+    whole = parts[0] + parts[1]
+    answer = Task(lambda: received(client, len(whole)))
+    until(connection.flush)
+    assert answer.result() == whole
+    assert connection.rest is None
+
+
+def test_a_file_waits_for_its_client_and_is_ours_meanwhile(ends: tuple[Connection, socket.socket]) -> None:
+    connection, client = ends
+    with tempfile.TemporaryFile() as file:
+        file.write(BIG * 4)
+        file.flush()
+        connection.begin_file(b"head", file.fileno(), 1, len(BIG) * 4 - 1)
+    assert connection.rest is not None
+    fileno = connection.rest.fileno
+    assert not connection.flush()
+    answer = Task(lambda: received(client, len(BIG) * 4 + 3))
+    connection.patience = 20.0
+    connection.finish()
+    assert answer.result() == b"head" + (BIG * 4)[1:]
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(fileno)
+
+
+def test_the_rest_of_a_file_is_closed_with_its_connection(ends: tuple[Connection, socket.socket]) -> None:
+    connection, _ = ends
+    with tempfile.TemporaryFile() as file:
+        file.write(BIG * 4)
+        file.flush()
+        connection.begin_file(b"", file.fileno(), 0, len(BIG) * 4)
+    assert connection.rest is not None
+    fileno = connection.rest.fileno
+    Poller([], 1).remove(connection)
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(fileno)
 
 
 def test_what_the_system_does_not_take_at_once_is_sent_later(
@@ -99,13 +155,15 @@ def test_what_the_system_does_not_take_at_once_is_sent_later(
     assert answer.result() == head + BIG + b"hab"
 
 
-def test_a_file_that_ends_early_is_sent_as_far_as_it_goes(ends: tuple[Connection, socket.socket]) -> None:
+def test_a_file_that_ends_early_breaks_the_answer_off(ends: tuple[Connection, socket.socket]) -> None:
     connection, client = ends
     with tempfile.TemporaryFile() as file:
         file.write(b"0123456789")
         file.flush()
-        assert connection.send_file(file.fileno(), 4, 100) == 6
-    assert received(client, 6) == b"456789"
+        with pytest.raises(ClientError, match=r"^a file ended 94 bytes too early"):
+            connection.begin_file(b"head", file.fileno(), 4, 100)
+    assert connection.rest is None
+    assert received(client, 10) == b"head456789"
 
 
 def test_the_watchdog_does_not_mind_a_client_that_has_gone(ends: tuple[Connection, socket.socket]) -> None:

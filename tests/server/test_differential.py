@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gunicorn
 import pytest
 from gunicorn.http.errors import LimitRequestHeaders
 
@@ -12,20 +13,30 @@ from tests.server import wire
 
 
 def closes_earlier(accepted: list[tuple[dict[str, Any], bytes]]) -> bool:
-    """Whether the last request has several connection options.
+    """Whether the last request has several connection options, or is a CONNECT.
 
     gunicorn heeds the first field's if it stands alone; RFC 9112, section 9.3, wants "close" heeded anywhere.
+    What follows a CONNECT is no request (RFC 9931, section 8); gunicorn closes since 27.
     """
-    return bool(accepted) and "," in accepted[-1][0].get("HTTP_CONNECTION", "")
+    if not accepted:
+        return False
+    environ, _ = accepted[-1]
+    return "," in environ.get("HTTP_CONNECTION", "") or environ["REQUEST_METHOD"].upper() == "CONNECT"
+
+
+# gunicorn 27 refuses as much as we do, in other words now and then.
+OLDER = gunicorn.version_info < (27,)
 
 
 def compare(data: bytes, parser: Parser, cfg: Any, **where: Any) -> str:
     """Compare two verdicts, and return how both ended."""
     theirs, their_end = wire.verdict_of_gunicorn(cfg, data, **where)
     ours, our_end = wire.verdict_of_ours(parser, data, **where)
+    if our_end == wire.STRICTER and their_end == wire.REFUSED:
+        our_end = wire.REFUSED
     if (ours, our_end) != (theirs, their_end):
         assert ours == theirs[: len(ours)], data
-        assert our_end == wire.STRICTER or closes_earlier(ours), data
+        assert (our_end == wire.STRICTER and OLDER) or closes_earlier(ours), data
     return our_end
 
 
@@ -76,8 +87,6 @@ def test_a_repeated_request_means_the_same_as_the_first(settings: dict[str, Any]
             assert wire.plain(environ) == expected
             assert environ["wsgi.input"].read() == body
             assert request.should_close() is (data is CLOSING)
-            if hasattr(request, "unreader"):
-                request.unreader.give_back()
             assert (connection.buffer, connection.scanned) == (b"", 0)
             environ["HTTP_HOST"] = "changed by the application"
             connection.requests += 1
@@ -90,9 +99,6 @@ def test_repeated_requests_that_come_with_a_part_of_the_next_are_all_understood(
     for _ in range(4):
         parsed = parser.parse(connection)
         assert parsed is not None
-        if hasattr(parsed[0], "unreader"):  # without the C parser
-            parsed[0].body.read()
-            parsed[0].unreader.give_back()
         assert connection.buffer == PLAIN[:20]
         assert parser.parse(connection) is None
         connection.buffer += PLAIN[20:] + PLAIN[:20]

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 import pytest
-from gunicorn.http.errors import InvalidHeader, InvalidHeaderName
 
 from prologue.server import writing
 from prologue.server.connection import Connection
@@ -57,18 +56,18 @@ def test_some_statuses_have_no_content_length(status: str) -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "error"),
     [
-        ("200 OK\r\nX: y", [], InvalidHeader),
+        ("200 OK\r\nX: y", [], ValueError),
         ("200\r\n", [], ValueError),
         ("2٠0 OK", [], ValueError),
-        ("200 OK", [("X", "a\r\nY: b")], InvalidHeader),
-        ("200 OK", [("X", "a\0")], InvalidHeader),
-        ("200 OK", [("X", "\u0416")], InvalidHeader),
+        ("200 OK", [("X", "a\r\nY: b")], ValueError),
+        ("200 OK", [("X", "a\0")], ValueError),
+        ("200 OK", [("X", "\u0416")], ValueError),
         ("200 OK", [("X", 1)], TypeError),
         ("200 OK", [(b"X", "a")], TypeError),
-        ("200 OK", [("X\r\nY", "a")], InvalidHeaderName),
-        ("200 OK", [("", "a")], InvalidHeaderName),
-        ("200 OK", [("Content-Length", "-1")], InvalidHeader),
-        ("200 OK", [("Content-Length", "1_0")], InvalidHeader),
+        ("200 OK", [("X\r\nY", "a")], ValueError),
+        ("200 OK", [("", "a")], ValueError),
+        ("200 OK", [("Content-Length", "-1")], ValueError),
+        ("200 OK", [("Content-Length", "1_0")], ValueError),
     ],
 )
 def test_what_could_split_a_response_is_refused(status: str, headers: Any, error: type[Exception]) -> None:
@@ -103,9 +102,9 @@ def test_an_upgrade_to_websocket_is_let_through() -> None:
         ("101 Switching Protocols", [], ValueError),
         ("1x3 Early", [], ValueError),
         ("103\r\n", [], ValueError),
-        ("103 Early\r\nX: y", [], InvalidHeader),
-        ("103 Early Hints", [("Link", "a\r\nX: y")], InvalidHeader),
-        ("103 Early Hints", [("Li nk", "a")], InvalidHeaderName),
+        ("103 Early\r\nX: y", [], ValueError),
+        ("103 Early Hints", [("Link", "a\r\nX: y")], ValueError),
+        ("103 Early Hints", [("Li nk", "a")], ValueError),
     ],
 )
 def test_a_wrong_interim_response_is_refused(status: str, headers: Any, error: type[Exception]) -> None:
@@ -118,11 +117,11 @@ def test_a_wrong_interim_response_is_refused(status: str, headers: Any, error: t
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [
-        ("Content-Length", "5", InvalidHeaderName),
-        ("Transfer-Encoding", "chunked", InvalidHeaderName),
-        ("Host", "a", InvalidHeaderName),
-        ("X-A", "b\r\nX: y", InvalidHeader),
-        ("X A", "b", InvalidHeaderName),
+        ("Content-Length", "5", ValueError),
+        ("Transfer-Encoding", "chunked", ValueError),
+        ("Host", "a", ValueError),
+        ("X-A", "b\r\nX: y", ValueError),
+        ("X A", "b", ValueError),
     ],
 )
 def test_a_wrong_trailer_is_refused(name: str, value: str, error: type[Exception]) -> None:

@@ -20,7 +20,16 @@ STRANGER = ("203.0.113.9", 40_000)
 
 INCOMPLETE = "incomplete"
 REFUSED = "refused"
-STRICTER = "refused for a bare line feed or a folded field, as by gunicorn 27"
+STRICTER = "refused for what gunicorn 27 refuses, and older releases do not"
+
+#: Of which the reason for that has one.
+STRICTER_WORDS = (
+    "bare line feed",
+    "folded field",
+    "not printable",
+    "'TRANSFER-ENCODING'",
+    "chunk size: b'5;",
+)
 
 #: What a parser makes of bytes: the (environ, body) of each request it accepts, then how it ended.
 Verdict = tuple[list[tuple[dict[str, Any], bytes]], str]
@@ -99,13 +108,10 @@ def verdict_of_ours(parser: Parser, data: bytes, client: Any = CLIENT, server: A
             request, environ = parsed
             connection.begin(0.0, 30.0)
             body = environ["wsgi.input"].read()
-            if hasattr(request, "unreader"):
-                request.unreader.give_back()
         except NoMoreData:
             return accepted, INCOMPLETE
         except Exception as error:
-            strict = "bare line feed" in str(error) or "folded field" in str(error)
-            return accepted, STRICTER if strict else REFUSED
+            return accepted, STRICTER if any(word in str(error) for word in STRICTER_WORDS) else REFUSED
         accepted.append((plain(environ), body))
         if request.should_close():
             break

@@ -4,7 +4,8 @@
   there is something to do sets ``signalled`` and tries the lock; who lets go of the lock looks at
   ``signalled`` again. So no news is lost and nobody waits for the lock.
 * **Waiting.** The socket never blocks. A thread waits for its client at most ``patience`` seconds in all for
-  one request; moved bytes earn a little more.
+  one request; moved bytes earn a little more. For a client that does not take an answer which is known whole
+  no thread waits: what is left of it is the ``rest``, and goes out when there is room.
 """
 
 from __future__ import annotations
@@ -33,6 +34,19 @@ class ClientTimeout(ClientError, TimeoutError):
     """The client kept a thread waiting for too long."""
 
 
+class _Rest:
+    """What of an answer has not been sent: bytes, and behind them a part of a file."""
+
+    __slots__ = ("count", "data", "fileno", "offset", "owns")
+
+    def __init__(self, data: memoryview, fileno: int, offset: int, count: int) -> None:
+        self.data = data
+        self.fileno = fileno
+        self.offset = offset
+        self.count = count
+        self.owns = False  # whether the descriptor is our own duplicate
+
+
 class Connection:
     """A socket and what is known about its client.
 
@@ -51,6 +65,7 @@ class Connection:
         "answered",
         "buffer",
         "client",
+        "closing",
         "deadline",
         "drained",
         "ending",
@@ -66,6 +81,7 @@ class Connection:
         "proxied",
         "registered",
         "requests",
+        "rest",
         "scanned",
         "scheme_headers",
         "shaken",
@@ -76,6 +92,7 @@ class Connection:
         "unread",
         "waited",
         "waiting_since",
+        "watches_writing",
     )
 
     def __init__(
@@ -106,6 +123,9 @@ class Connection:
         self.unread = False  # whether the client may still be sending a body
         self.drained = 0  # bytes thrown away while lingering
         self.registered = False
+        self.watches_writing = False  # whether there is an event when there is room for more
+        self.rest: _Rest | None = None
+        self.closing = False  # whether the connection ends behind the rest
         self.ending = False  # whether the client has said that it sends nothing more
         self.lock = threading.Lock()
         self.signalled = False
@@ -283,28 +303,95 @@ class Connection:
         if sent < len(head) + len(body):
             self.send(memoryview(body)[sent - len(head) :])
 
-    def send_file(self, fileno: int, offset: int, count: int) -> int:
-        """Send a part of a file without copying it; return the bytes sent, fewer where the file ends.
+    def begin_answer(self, data: bytes, more: bytes = b"") -> None:
+        """Send an answer, in two parts or in one, as far as there is room for it; the other is the rest.
+
+        Raises:
+            ClientError: the connection is broken.
+        """
+        try:
+            # TLS has no sendmsg, and sends no more than a record at a time.
+            sent = self.sock.sendmsg((data, more)) if more and not self.tls else self.sock.send(data)
+        except _WOULD_BLOCK:
+            sent = 0
+        except OSError as error:
+            raise ClientError(f"the client has gone: {error}") from error
+        if sent == len(data) + len(more):
+            return
+        left = memoryview(more)[sent - len(data) :] if sent >= len(data) else memoryview(data[sent:] + more)
+        self.rest = _Rest(left, -1, 0, 0)
+        self.flush()
+
+    def begin_file(self, head: bytes, fileno: int, offset: int, count: int) -> None:
+        """Send a head and a part of a file, which is not copied, as far as there is room for them.
+
+        Raises:
+            ClientError: the connection is broken, or the file is shorter.
+            OSError: the file cannot be sent in this way.
+        """
+        rest = self.rest = _Rest(memoryview(head), fileno, offset, count)
+        if not self.flush():
+            try:
+                rest.fileno = os.dup(fileno)  # the application closes its own
+            except OSError:
+                self.rest = None
+                raise
+            rest.owns = True
+
+    def flush(self) -> bool:
+        """Send the rest of an answer as far as there is room for it; return whether that was all.
+
+        Raises:
+            ClientError: the connection is broken, or the file has become shorter.
+            OSError: the file cannot be sent in this way.
+        """
+        rest = self.rest
+        if rest is None:
+            return True
+        try:
+            while rest.data:
+                sent = self.sock.send(rest.data)
+                rest.data = rest.data[sent:]
+                self._earn(sent)
+            while rest.count:
+                sent = os.sendfile(self.fileno, rest.fileno, rest.offset, min(rest.count, _SENDFILE))
+                if not sent:
+                    break
+                rest.offset += sent
+                rest.count -= sent
+                self._earn(sent)
+        except _WOULD_BLOCK:
+            return False
+        except OSError as error:
+            self.drop_rest()
+            if isinstance(error, (ConnectionError, TimeoutError, ssl.SSLError)):
+                raise ClientError(f"the client has gone: {error}") from error
+            raise
+        self.drop_rest()
+        if rest.count:
+            raise ClientError(f"a file ended {rest.count} bytes too early")
+        return True
+
+    def finish(self) -> None:
+        """Wait until the rest of an answer is sent.
 
         Raises:
             ClientTimeout: the client reads too slowly.
-            ClientError: the connection is broken.
-            OSError: the file cannot be sent in this way; then nothing is sent.
+            ClientError, OSError: as :meth:`flush` does.
         """
-        done = 0
-        while done < count:
-            try:
-                sent = os.sendfile(self.fileno, fileno, offset + done, min(count - done, _SENDFILE))
-            except BlockingIOError:
-                self._wait(select.POLLOUT)
-                continue
-            except (ConnectionError, TimeoutError) as error:
-                raise ClientError(f"the client has gone: {error}") from error
-            if sent == 0:
-                break
-            done += sent
-            self.patience += sent / _MINIMUM_RATE
-        return done
+        while not self.flush():
+            self._wait(select.POLLOUT)
+
+    def drop_rest(self) -> None:
+        """Forget the rest of an answer."""
+        if self.rest is not None and self.rest.owns:
+            os.close(self.rest.fileno)
+        self.rest = None
+
+    def _earn(self, count: int) -> None:
+        """Let a client that moves bytes have more time."""
+        self.patience += count / _MINIMUM_RATE
+        self.deadline += count / _MINIMUM_RATE
 
     def _wait(self, event: int) -> None:
         """Wait until the socket is ready.

@@ -11,7 +11,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 from gunicorn.http import errors
 
-from prologue.server.body import LengthBody
+from prologue.server.body import Body
 from prologue.server.connection import ClientError, ClientTimeout, Connection
 from prologue.server.parsing import Parser
 from prologue.server.writing import Response
@@ -105,7 +105,7 @@ class Exchanges:
                     body.close()
             kept = not response.must_close
             if request.body is not None:
-                kept = _finish_body(connection, request, kept)
+                kept = _finish_body(connection, request.body, kept)
             if self._logs:
                 self._log_access(response, request, environ, start)
         except BaseException as error:
@@ -156,6 +156,8 @@ class Exchanges:
     def _shed(self, connection: Connection) -> bool:
         """Refuse a request, for all threads are busy."""
         connection.unread = True
+        extra = {"metric": "gunicorn.requests_refused", "value": 1, "mtype": "counter"}
+        self._log.debug("a request is refused: others wait for a thread", extra=extra)
         field = f"Retry-After: {self._worker.retry_after}\r\n"
         self._send_page(connection, "503 Service Unavailable", "The server is busy.", field)
         return False
@@ -183,22 +185,16 @@ def _page(status: str, text: str, field: str = "") -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1", "replace")
 
 
-def _finish_body(connection: Connection, request: Any, kept: bool) -> bool:
+def _finish_body(connection: Connection, body: Body, kept: bool) -> bool:
     """Throw away what the application has left of a body; return whether the connection can be kept."""
-    body = request.body
-    if not kept:
-        connection.unread = not isinstance(body, LengthBody) or body.remaining > 0
-        return False
-    connection.patience = min(connection.patience, _DRAIN)
-    thrown = 0
-    while data := body.read(8192):
-        thrown += len(data)
-        if thrown >= _DRAIN_BYTES:
-            break
-    connection.unread = bool(data)
-    if not isinstance(body, LengthBody):
-        request.unreader.give_back()
-    return not data
+    if kept and not body.complete:
+        connection.patience = min(connection.patience, _DRAIN)
+        rest = bytearray(8192)
+        thrown = 0
+        while thrown < _DRAIN_BYTES and (count := body.readinto(rest)):
+            thrown += count
+    connection.unread = not body.complete
+    return kept and body.complete
 
 
 def _is_default(hook: Any) -> bool:

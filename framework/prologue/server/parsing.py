@@ -2,11 +2,12 @@
 
 gunicorn's C parser reads the head of a usual request, and its fields become an environ here. Whatever is
 unusual (a body in chunks, an expectation, a name with an underscore, the PROXY protocol, an absolute target,
-anything that was refused) is given to gunicorn's own request class, and all is given to it where the C parser
-is missing or switched off. So what gunicorn refuses is refused, in its words.
+anything that was refused) is given to gunicorn's own request class, and every head is given to it where the C
+parser is missing or switched off. So what gunicorn refuses is refused, in its words.
 
-Refused besides, as by gunicorn 27: a bare line feed in the head, and folded fields, which an older C parser
-lets pass.
+Refused besides, whatever the release, is what gunicorn 27 refuses: a bare line feed in the head, folded
+fields, which an older C parser lets pass, a target that is not made of printable ASCII, and a
+Transfer-Encoding without chunks.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from io import BufferedReader, BytesIO
 from typing import Any
 
 from gunicorn.http import wsgi
+from gunicorn.http.body import ChunkedReader
 from gunicorn.http.errors import InvalidHeader, InvalidRequestLine, LimitRequestHeaders, NoMoreData
 from gunicorn.http.message import MAX_REQUEST_LINE
 from gunicorn.http.message import Request as GunicornRequest
 from gunicorn.http.unreader import IterUnreader
 from gunicorn.util import unquote_to_wsgi_str
 
-from prologue.server.body import BufferedUnreader, LengthBody
+from prologue.server.body import ChunkedBody, LengthBody
 from prologue.server.connection import Connection
 
 try:
@@ -39,6 +41,7 @@ SMALL_BODY = 65536
 """Bytes of a body up to which no thread waits for it: it is complete before the application is called."""
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
+_NOT_OF_A_TARGET = re.compile(r"[^\x21-\x7e]")
 _MANY_NAMES = 1000
 _MODEL = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -90,7 +93,9 @@ class Request:
         return self.uri.partition("?")[2]
 
     def should_close(self) -> bool:
-        """Whether the client wants the connection closed behind the response (RFC 9112, section 9.3)."""
+        """Whether the connection is closed behind the response (RFC 9112, section 9.3)."""
+        if self._head.method == b"CONNECT":
+            return True  # what follows is no request (RFC 9931, section 8)
         if self._connection is None:
             return self.version < (1, 1)
         options = [option.strip(" \t") for option in self._connection.lower().split(",")]
@@ -137,6 +142,7 @@ class Parser:
         self._plain_scheme = "https" if cfg.is_ssl else "http"
         self._base = {
             **wsgi.base_environ(cfg),
+            "wsgi.errors": _Errors(cfg),
             "wsgi.multithread": True,
             "wsgi.url_scheme": self._plain_scheme,
             "SCRIPT_NAME": self._script_name,
@@ -182,19 +188,20 @@ class Parser:
             connection.scanned = 0
             connection.buffer = b""
             return Request(*fields), environ | {"wsgi.input": BytesIO()}
-        if self._parse is None or (self._proxied and connection.requests == 0):
-            return self._parse_slowly(connection)
         # Parsed before, in vain: not again before it is worth it.
         if connection.scanned and not _END_OF_HEAD.search(data, max(0, connection.scanned - 3)):
             self._wait_for_more(connection)
             return None
+        # An empty line is allowed before a request, and some releases of the C parser measure nothing then.
+        if self._parse is None or data[:2] == b"\r\n" or (self._proxied and connection.requests == 0):
+            return self._parse_slowly(connection, ended=ended)
         try:
             head = self._parse(data, 0, *self._limits)
         except IncompleteError:
             self._wait_for_more(connection)
             return None
         except ValueError as error:
-            self._parse_slowly(connection)  # which refuses it, and says why
+            self._parse_slowly(connection, ended=ended)  # which refuses it, and says why
             raise InvalidRequestLine(str(error)) from error
         connection.scanned = 0
         consumed = head.consumed
@@ -206,16 +213,16 @@ class Parser:
         for name, value in head.headers:
             key = keys.get(name) or self._key(name)
             if key is None or (key in environ and key in _SINGLE):
-                return self._parse_slowly(connection)
+                return self._parse_slowly(connection, ended=ended)
             text = str(value, "latin-1")
             environ[key] = f"{environ[key]},{text}" if key in environ else text
         uri = str(head.path, "latin-1")
-        if uri[0] != "/" or uri[:2] == "//" or "#" in uri or not uri.isascii():
-            return self._parse_slowly(connection)
+        if uri[0] != "/" or uri[:2] == "//" or "#" in uri or not (uri.isascii() and uri.isprintable()):
+            return self._parse_slowly(connection, ended=ended)
         path, _, environ["QUERY_STRING"] = uri.partition("?")
         if self._script_name:
             if not path.startswith(self._script_name):
-                return self._parse_slowly(connection)  # which refuses it, and says why
+                return self._parse_slowly(connection, ended=ended)  # which refuses it, and says why
             path = path[len(self._script_name) :]
         environ["PATH_INFO"] = unquote_to_wsgi_str(path) if "%" in path else path
         environ["RAW_URI"] = uri
@@ -228,7 +235,7 @@ class Parser:
                 if value is not None:
                     scheme = "https" if value == secure else "http"
                     if told not in (None, scheme) or "," in value:
-                        return self._parse_slowly(connection)  # contradictions are refused
+                        return self._parse_slowly(connection, ended=ended)  # contradictions are refused
                     told = environ["wsgi.url_scheme"] = scheme
         version = (1, head.minor_version)
         environ["SERVER_PROTOCOL"] = "HTTP/1.1" if version[1] else "HTTP/1.0"
@@ -249,23 +256,38 @@ class Parser:
             environ["wsgi.input"] = BytesIO()
         else:
             if not digits.isdecimal() or len(digits) > 18:
-                return self._parse_slowly(connection)
-            length = int(digits)
-            end = consumed + length
-            if len(data) >= end or (ended and length <= SMALL_BODY):
-                environ["wsgi.input"] = BytesIO(data[consumed:end])
-                connection.buffer = data[end:]
-            elif length <= SMALL_BODY:
-                if not connection.needed:
-                    connection.needed = end
-                    connection.deadline = time.monotonic() + self._body_timeout
+                return self._parse_slowly(connection, ended=ended)
+            if not self._take_body(connection, request, environ, consumed, int(digits), ended=ended):
                 return None
-            else:
-                connection.buffer = data[consumed:]
-                request.body = LengthBody(connection, length)
-                environ["wsgi.input"] = BufferedReader(request.body, SMALL_BODY)
-        connection.needed = 0
         return request, environ
+
+    def _take_body(
+        self,
+        connection: Connection,
+        request: Any,
+        environ: dict[str, Any],
+        start: int,
+        length: int,
+        *,
+        ended: bool,
+    ) -> bool:
+        """Give a request its body of a known length; False where it is small and not complete."""
+        data = connection.buffer
+        end = start + length
+        if len(data) >= end or (ended and length <= SMALL_BODY):
+            environ["wsgi.input"] = BytesIO(data[start:end])
+            connection.buffer = data[end:]
+        elif length <= SMALL_BODY:
+            if not connection.needed:
+                connection.needed = end
+                connection.deadline = time.monotonic() + self._body_timeout
+            return False
+        else:
+            connection.buffer = data[start:]
+            request.body = LengthBody(connection, length)
+            environ["wsgi.input"] = BufferedReader(request.body, SMALL_BODY)
+        connection.needed = 0
+        return True
 
     def _wait_for_more(self, connection: Connection) -> None:
         connection.scanned = len(connection.buffer)
@@ -287,27 +309,60 @@ class Parser:
             self._keys[name] = key
         return key
 
-    def _parse_slowly(self, connection: Connection) -> tuple[Any, dict[str, Any]] | None:
-        """Let gunicorn's own classes take the next request out of the buffer."""
-        if _folded(connection.buffer) and not self._cfg.permit_obsolete_folding:
+    def _parse_slowly(self, connection: Connection, *, ended: bool) -> tuple[Any, dict[str, Any]] | None:
+        """Let gunicorn's own classes understand the head of the next request."""
+        data = connection.buffer
+        if _folded(data) and not self._cfg.permit_obsolete_folding:
             raise InvalidHeader("a folded field")
-        unreader = BufferedUnreader(connection)
+        unreader = IterUnreader([data])
         try:
             request = GunicornRequest(self._cfg, unreader, connection.client, connection.requests + 1)
         except NoMoreData:
             self._wait_for_more(connection)
             return None
-        unreader.head_complete = True
+        if _NOT_OF_A_TARGET.search(request.uri):
+            raise InvalidRequestLine(f"not printable ASCII: {request.uri}")
+        if request.method == "CONNECT":
+            request.force_close()
+        expected = request._expected_100_continue
+        request._expected_100_continue = False  # which it would answer without waiting for a full socket
         server = connection.environ.get("SERVER_NAME")
         address = (server, connection.environ["SERVER_PORT"]) if server is not None else _path_of(connection)
         _, environ = wsgi.create(request, connection.sock, connection.client, address, self._cfg)
+        environ["wsgi.errors"] = connection.environ["wsgi.errors"]
         environ["wsgi.multithread"] = True
         if request.proxy_protocol_info:
             connection.proxied = wsgi.proxy_environ(request)
         environ.update(connection.proxied)
         connection.scanned = 0
-        connection.buffer = b""
+        reader, request.body = request.body.reader, None
+        start = len(data) - len(unreader.buf.getvalue())
+        chunked = isinstance(reader, ChunkedReader)
+        if not chunked and any(name == "TRANSFER-ENCODING" for name, _ in request.headers):
+            raise InvalidHeader("TRANSFER-ENCODING", req=request)
+        if expected:
+            connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if chunked or expected:  # a body to wait for with a thread
+            connection.buffer = data[start:]
+            connection.needed = 0
+            request.body = (
+                ChunkedBody(connection, request) if chunked else LengthBody(connection, reader.length)
+            )
+            environ["wsgi.input"] = BufferedReader(request.body, SMALL_BODY)
+        elif not self._take_body(connection, request, environ, start, reader.length, ended=ended):
+            return None
         return request, environ
+
+
+class _Errors(wsgi.WSGIErrorsWrapper):  # type: ignore[misc]  # gunicorn has no types
+    """``wsgi.errors``: the files of gunicorn's error log as they are now, for USR1 opens them again."""
+
+    def __init__(self, cfg: Any) -> None:
+        self._cfg = cfg
+
+    def write(self, data: str) -> None:
+        """Write to every file of the log."""
+        wsgi.WSGIErrorsWrapper(self._cfg).write(data)
 
 
 def _folded(data: bytes) -> bool:

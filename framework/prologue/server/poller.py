@@ -135,22 +135,41 @@ class Poller:
         if not connection.registered:
             connection.registered = True
             # A handshake may have to wait until it can write.
+            connection.watches_writing = connection.tls
             self.epoll.register(connection.fileno, _NEWS | (select.EPOLLOUT if connection.tls else 0))
+
+    def park_until_read(self, connection: Connection) -> None:
+        """Wait until a client has made room for the rest of its answer."""
+        # Once is enough: told again, the epoll would make an event of what the client has sent meanwhile.
+        if not connection.watches_writing:
+            self.requeue(connection)
 
     def requeue(self, connection: Connection) -> None:
         """Let a connection that has more to do wait behind the others."""
         # It can be written to, which makes an event at once, at the end of the queue.
+        connection.watches_writing = True
         if connection.registered:
             self.epoll.modify(connection.fileno, _NEWS | select.EPOLLOUT)
         else:
             connection.registered = True
             self.epoll.register(connection.fileno, _NEWS | select.EPOLLOUT)
 
+    def forget(self, connection: Connection) -> None:
+        """Count a connection no more, whose socket is still a thread's."""
+        with self._lock:
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        # Another one may have the number by now.
+        if self.connections.get(connection.fileno) is connection:
+            del self.connections[connection.fileno]
+
     def remove(self, connection: Connection) -> None:
         """Close a connection."""
         connection.open = False
+        connection.drop_rest()
         with self._lock:
-            self.connections.pop(connection.fileno, None)
+            self._forget(connection)
             try:
                 connection.sock.close()  # which takes it out of the epoll
             except OSError:

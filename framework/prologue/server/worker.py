@@ -50,9 +50,10 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 
     Attributes:
         head_timeout: seconds for the first bytes of a new connection, and for a head that has begun.
-        client_timeout: seconds that a thread waits for a client in all, while it reads the body of one
-            request and sends the answer; every 4,096 bytes moved earn one more. A body of up to 65,536 bytes
-            has as long to arrive, and is waited for without a thread.
+        client_timeout: seconds that a client is waited for in all, while the body of one request is read and
+            the answer sent; every 4,096 bytes moved earn one more. A body of up to 65,536 bytes is waited for
+            without a thread, and so is the reader of an answer that is known whole: a list, or a file.
+        max_unread_bytes: of the answers in memory that wait like that; where there are more, a thread waits.
         max_queueing_delay: seconds that requests may wait for a thread; while they wait longer, requests are
             answered 503 with ``Retry-After``. None: they wait.
         retry_after: seconds that a client is told then.
@@ -60,6 +61,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 
     head_timeout = 10.0
     client_timeout = 30.0
+    max_unread_bytes = 1 << 26
     max_queueing_delay: float | None = None
     retry_after = 1
 
@@ -143,6 +145,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                         self._expire(connection)
                 finally:
                     connection.lock.release()
+                self._pass_on(connection)
         self._poller.listen()
         delay = self.queue.current(now)
         extra = {"metric": "gunicorn.queueing_delay", "value": delay * 1000, "mtype": "timer"}
@@ -151,11 +154,22 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         self._watch(now)
 
     def _expire(self, connection: Connection) -> None:
-        if connection.has_news() and not connection.lingering:
-            return  # no thread has had the time to look
-        if connection.buffer and not connection.lingering:
-            self._exchanges.refuse_slow(connection)
+        if not connection.lingering and connection.rest is None:
+            if connection.has_news():
+                return  # no thread has had the time to look
+            if connection.buffer:
+                self._exchanges.refuse_slow(connection)
         self._poller.remove(connection)
+
+    def _pass_on(self, connection: Connection) -> None:
+        """Let a thread come again that came while this one held the lock."""
+        while connection.signalled and connection.lock.acquire(blocking=False):
+            try:
+                connection.signalled = False
+                if connection.open:
+                    self._poller.requeue(connection)
+            finally:
+                connection.lock.release()
 
     def _watch(self, now: float) -> None:
         """Give up requests that take longer than gunicorn's ``timeout``."""
@@ -176,6 +190,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                     self._threads[number].name,
                     stack,
                 )
+                self._poller.forget(connection)
                 self.cfg.worker_abort(self)
                 self.retire()
 
@@ -204,7 +219,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         while (now := time.monotonic()) < end:
             self.notify()
             for connection in self._poller.all_connections():
-                if not connection.buffer and not connection.lingering:
+                if not connection.buffer and not connection.lingering and connection.rest is None:
                     connection.deadline = min(connection.deadline, linger)
             self._look(now)
             if self._poller.is_empty():
@@ -245,8 +260,6 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                         return
                 except Exception:
                     self.log.exception("a request thread goes on after an error of its own")
-                    if connection is not None:
-                        poller.remove(connection)
 
     def _accept(self, fileno: int) -> Connection | None:
         """Accept what there is; return one connection to be served, the others are for any thread."""
@@ -293,6 +306,9 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                 connection.signalled = False
                 if connection.open:
                     self._advance(connection, number)
+            except (Exception, SystemExit):
+                self.log.exception("a request thread goes on after an error of its own")
+                self._poller.remove(connection)
             finally:
                 connection.lock.release()
             if not connection.signalled:
@@ -307,16 +323,20 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             if not connection.shaken and not connection.shake_hands():
                 self._poller.park(connection)
                 return
+            if connection.rest is not None and not self._resume(connection):
+                return
             turns = 0
             dry = ended = False
             while True:
                 if connection.buffer and (ended or len(connection.buffer) >= connection.needed):
                     kept = self._exchanges.answer(connection, number, ended=ended)
+                    if connection.rest is not None and not self._is_taken(connection, kept=bool(kept)):
+                        return
                     if kept is False:
                         self._close(connection)
                         return
                     if kept:
-                        connection.deadline = time.monotonic() + self._keepalive
+                        self._keep(connection)
                         turns += 1
                         if connection.buffer:
                             if turns >= _BATCH:
@@ -345,8 +365,37 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             ended = True
         if ended:
             self._poller.remove(connection)
+        elif connection.buffer and connection.deadline < time.monotonic():
+            # While a client drips, the main thread finds news each time that it looks.
+            self._exchanges.refuse_slow(connection)
+            self._poller.remove(connection)
         else:
             self._poller.park(connection)
+
+    def _keep(self, connection: Connection) -> None:
+        patience = self.head_timeout if connection.buffer else self._keepalive
+        connection.deadline = time.monotonic() + patience
+
+    def _is_taken(self, connection: Connection, *, kept: bool) -> bool:
+        """Let a client read its answer, without a thread if there is memory; return whether it has."""
+        rests = [each.rest for each in self._poller.all_connections()]
+        if sum(len(rest.data) for rest in rests if rest is not None) > self.max_unread_bytes:
+            connection.finish()
+            return True
+        connection.closing = not kept
+        connection.deadline = time.monotonic() + self.client_timeout
+        self._poller.park_until_read(connection)
+        return False
+
+    def _resume(self, connection: Connection) -> bool:
+        """Send on what a client has made room for; return whether it can send the next request."""
+        if not connection.flush():
+            return False
+        if connection.closing:
+            self._close(connection)
+            return False
+        self._keep(connection)
+        return True
 
     def _close(self, connection: Connection) -> None:
         """End a connection; where its client may still be sending, not before it has read the answer."""

@@ -2,7 +2,7 @@
 
 The rules are gunicorn's: no hop-by-hop fields of the application, no bytes where a status or HEAD allows
 none, never more bytes than Content-Length says, chunks where HTTP/1.1 knows no length. Different are three
-things: the application's own ``Date`` and ``Server`` are kept, a body that is a list has a Content-Length,
+things: the application's own ``Date`` and ``Server`` are kept, a list and a file have a Content-Length,
 and a connection is closed after a body that was shorter than its Content-Length.
 """
 
@@ -15,12 +15,11 @@ from email.utils import formatdate
 from typing import Any
 
 from gunicorn import SERVER
-from gunicorn.http.errors import InvalidHeader, InvalidHeaderName
 from gunicorn.http.message import TOKEN_RE
 from gunicorn.http.wsgi import HEADER_VALUE_RE, FileWrapper
 from gunicorn.util import has_fileno, is_hoppish
 
-from prologue.server.connection import BLOCK, ClientError, Connection
+from prologue.server.connection import BLOCK, Connection
 
 __all__ = ["Response"]
 
@@ -107,7 +106,7 @@ class Response:
             A function that sends bytes at once.
 
         Raises:
-            TypeError, ValueError, InvalidHeader, InvalidHeaderName: they cannot be sent.
+            TypeError, ValueError: they cannot be sent.
             AssertionError: they were set before, and there is no ``exc_info``.
             BaseException: that of ``exc_info``, where headers have been sent already.
         """
@@ -167,17 +166,16 @@ class Response:
             headers: of this response.
 
         Raises:
-            ValueError: the status is no interim one.
-            InvalidHeader, InvalidHeaderName: a field cannot be sent.
+            ValueError: the status is no interim one, or a field cannot be sent.
             ClientError: the client has gone.
         """
         if not (status[:1] == "1" and status[1:3].isdecimal() and status[3:4] == " ") or status[:3] == "101":
             raise ValueError(f"the status {status!r} is not that of an interim response")
-        _check_value(status)
+        _check_value("status", status)
         fields = []
         for name, value in headers:
             _check_name(name)
-            _check_value(value)
+            _check_value(name, value)
             fields.append(f"{name}: {value}\r\n")
         if self.headers_sent or self.request.version < (1, 1):
             return
@@ -195,14 +193,14 @@ class Response:
             client of HTTP/1.1, and only to a client that says ``TE: trailers``.
 
         Raises:
-            InvalidHeader, InvalidHeaderName: a field cannot be sent, or not as a trailer.
+            ValueError: a field cannot be sent, or not as a trailer.
         """
         fields = list(trailers)
         for name, value in fields:
             _check_name(name)
-            _check_value(value)
+            _check_value(name, value)
             if is_hoppish(name) or name.lower() in ("content-length", "host", "trailer", "authorization"):
-                raise InvalidHeaderName(repr(name))
+                raise ValueError(f"the field {name!r} cannot be sent as a trailer")
         wanted = any(
             name == "TE" and "trailers" in value.lower().replace(" ", "").split(",")
             for name, value in self.request.headers
@@ -258,10 +256,7 @@ class Response:
             data = b""
         elif self.response_length is None:
             if self.status is not None:
-                self.chunked = False
-                self.response_length = length
-                self.headers.append(("Content-Length", f"{length}"))
-                self._own_lines.append(f"Content-Length: {length}\r\n")
+                self._set_length(length)
         elif length > self.response_length:
             data = data[: self.response_length]
         elif length < self.response_length:
@@ -269,9 +264,15 @@ class Response:
         self.sent = len(data)
         # PERF: up to some kilobytes a copy is cheaper than the second buffer of sendmsg.
         if length <= BLOCK:
-            self._connection.send(self._head() + data)
+            self._connection.begin_answer(self._head() + data)
         else:
-            self._connection.send_both(self._head(), data)
+            self._connection.begin_answer(self._head(), data)
+
+    def _set_length(self, length: int) -> None:
+        self.chunked = False
+        self.response_length = length
+        self.headers.append(("Content-Length", f"{length}"))
+        self._own_lines.append(f"Content-Length: {length}\r\n")
 
     def _send_file(self, wrapper: Any) -> bool:
         """Let the system send a file; False where it cannot."""
@@ -284,21 +285,17 @@ class Response:
             count = os.fstat(fileno).st_size - offset
         except OSError:
             return False
-        if self.response_length is not None:
+        if self._omits_body:
+            return True
+        # A file without a size, such as those of /proc, is read; and so is one that goes behind other bytes.
+        if count <= 0 or self.headers_sent or self._trailers:
+            return False
+        if self.response_length is None:
+            self._set_length(count)
+        else:
             count = min(count, self.response_length)
-        if count <= 0 or self._omits_body:
-            return self._omits_body  # a file without a size, such as those of /proc, is read
-        connection = self._connection
-        chunked = self.chunked
-        head = self._head() if not self.headers_sent else b""
-        connection.send(head + (b"%X\r\n" % count if chunked else b""))
-        sent = connection.send_file(fileno, offset, count)
-        self.sent += sent
-        os.lseek(fileno, offset, os.SEEK_SET)
-        if sent < count:
-            raise ClientError(f"the file ended after {sent} of {count} bytes")
-        if chunked:
-            connection.send(b"\r\n")
+        self._connection.begin_file(self._head(), fileno, offset, count)
+        self.sent = count
         return True
 
     def _take(self, headers: list[tuple[str, str]]) -> None:
@@ -316,7 +313,7 @@ class Response:
         value = value.strip(" \t").lower()
         if kind == "content-length":
             if not (value.isdecimal() and value.isascii()):
-                raise InvalidHeader(repr(value))
+                raise ValueError(f"Content-Length is a number, not {value!r}")
             self.response_length = int(value)
         elif kind in _KEPT:
             self._own += kind
@@ -377,7 +374,7 @@ def _check_status(status: str) -> int:
     code = status[:3]
     if not (code.isdecimal() and code.isascii()) or status[3:4] not in (" ", ""):
         raise ValueError(f"the status {status!r} is not three digits, a space and a reason")
-    _check_value(status)
+    _check_value("status", status)
     if len(_numbers) < _MANY_NAMES:
         _numbers[status] = int(code)
     return int(code)
@@ -388,7 +385,7 @@ def _check_field(name: str, value: str) -> tuple[str, str]:
     kind = _kinds.get(name) or _check_name(name)
     # PERF: the two methods take a third of the time of the expression.
     if type(value) is not str or not (value.isascii() and value.isprintable()):
-        _check_value(value)
+        _check_value(name, value)
     checked = kind, f"{name}: {value}\r\n"
     if len(value) <= _SHORT:
         if len(_fields) >= _MANY_NAMES:
@@ -402,7 +399,7 @@ def _check_name(name: str) -> str:
     if not isinstance(name, str):
         raise TypeError(f"the name of a header is a string, not {name!r}")
     if not TOKEN_RE.fullmatch(name):
-        raise InvalidHeaderName(repr(name))
+        raise ValueError(f"the name of a header is a token (RFC 9110, section 5.6.2), not {name!r}")
     kind = name.lower()
     if kind != "content-length" and not is_hoppish(kind):
         kind = _PLAIN
@@ -411,12 +408,13 @@ def _check_name(name: str) -> str:
     return kind
 
 
-def _check_value(value: str) -> None:
-    """Check the value of a field."""
+def _check_value(name: str, value: str) -> None:
+    """Check the value of a field, or the status."""
     if not isinstance(value, str):
-        raise TypeError(f"the value of a header is a string, not {value!r}")
+        raise TypeError(f"the value of {name} is a string, not {value!r}")
     if not HEADER_VALUE_RE.fullmatch(value):
-        raise InvalidHeader(repr(value))
+        # SECURITY: the value may be secret, and the message is logged.
+        raise ValueError(f"the value of {name} has a character that no header may have, such as a line feed")
 
 
 def _text(value: str | bytes) -> str:
