@@ -26,9 +26,8 @@ __all__ = ["Body", "ChunkedBody", "LengthBody"]
 # RFC 9112, section 7.1: the size of a chunk and its extensions.
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
-_CHUNK_LINE = re.compile(
-    rb"([0-9A-Fa-f]+)(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
-)
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]+")
+_CHUNK_EXTENSION = re.compile(rb"[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED))
 
 
 class Body(io.RawIOBase):
@@ -149,10 +148,12 @@ class ChunkedBody(Body):
         line = self._until(
             b"\r\n", limit, InvalidChunkSize(b"a line of more than %d bytes" % limit), NoMoreData()
         )
-        found = _CHUNK_LINE.fullmatch(line)
-        if found is None:
+        found = size = _CHUNK_SIZE.match(line)
+        while found is not None and found.end() < len(line):
+            found = _CHUNK_EXTENSION.match(line, found.end())
+        if size is None or found is None:
             raise InvalidChunkSize(line)
-        return int(found[1], 16)
+        return int(size[0], 16)
 
     def _read_trailers(self) -> None:
         missing = ChunkMissingTerminator(b"")
