@@ -251,15 +251,15 @@ def bytes_per_response(responses: int) -> float:
 
 def wire(options: Options, report: Report) -> None:
     """Let wrk ask one server for each path in turn, round by round, and report its figures."""
+    from servers import ANNOUNCE, Server
     from servers import OURS as WORKER
-    from servers import Server
 
     seconds = 1 if options.quick else 2
     rates: dict[str, list[float]] = {name: [] for name in PATHS}
     cpu: dict[str, list[float]] = {name: [] for name in PATHS}
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "application.py").write_text(
-            f"import sys; sys.path.append({str(_HERE)!r})\n{WIRED}"
+            f"{ANNOUNCE}\nimport sys\nsys.path.append({str(_HERE)!r})\n{WIRED}"
         )
         server = Server(WORKER, Path(directory), threads=4, workers=1)
         try:

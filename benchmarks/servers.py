@@ -7,20 +7,27 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["CANDIDATES", "GTHREAD", "OURS", "Server", "prepare", "processor", "wrk"]
+__all__ = ["ANNOUNCE", "CANDIDATES", "GTHREAD", "OURS", "Server", "prepare", "processor", "wrk"]
 
 OURS = "ours"
 GTHREAD = "gthread, C parser"
 _FRAMEWORK = Path(__file__).parents[1] / "framework"
 _SIZES = {"": 1.0, "k": 1e3, "m": 1e6, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 
-APPLICATION = """
+#: Every application begins with this: it tells which processes have loaded it.
+ANNOUNCE = """
 import os
+
+open(os.path.join(os.environ["BENCHMARK_LOADED"], str(os.getpid())), "w").close()
+"""
+
+APPLICATION = ANNOUNCE + """
 import sqlite3
 import threading
 from wsgiref.util import FileWrapper
@@ -122,6 +129,7 @@ class Server:
             re.sub("PORT|THREADS|WORKERS", lambda found: str(numbers[found[0]]), word)
             for word in CANDIDATES[name]
         ]
+        loaded = Path(tempfile.mkdtemp(dir=directory))
         with (directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *command],
@@ -129,6 +137,7 @@ class Server:
                 env={
                     **os.environ,
                     "PYTHONPATH": f"{directory}{os.pathsep}{_FRAMEWORK}",
+                    "BENCHMARK_LOADED": str(loaded),
                     "BENCHMARK_FILE": str(directory / "file"),
                     "BENCHMARK_DATABASE": str(directory / "database"),
                 },
@@ -140,10 +149,14 @@ class Server:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), 20) as client:
                     client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-                    if client.recv(65536).startswith(b"HTTP/1.1 200"):
-                        return  # listening alone would not do: gunicorn's master does before its workers
+                    answers = client.recv(65536).startswith(b"HTTP/1.1 200")
             except OSError:
-                time.sleep(0.05)
+                answers = False
+            # Listening would not do: gunicorn's master does before its workers, and the first worker to be
+            # there would get all connections.
+            if answers and len(list(loaded.iterdir())) >= workers:
+                return
+            time.sleep(0.05)
         self.stop()
         raise RuntimeError(f"{name} does not listen:\n{(directory / 'log').read_text()[-2000:]}")
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from measure import Report, read_options
-from servers import OURS, Server, wrk
+from servers import ANNOUNCE, OURS, Server, wrk
 
 __all__ = ["draw", "main"]
 
-APPLICATION = """
+APPLICATION = ANNOUNCE + """
 import time
 
 # Work is counted, not timed: a thread that waits for its turn computes nothing.
