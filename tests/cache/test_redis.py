@@ -6,6 +6,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from prologue.errors import (
 )
 from tests.concurrency import until
 from tests.servers import Redis
+from tests.servers.process import free_port
 
 
 @pytest.fixture
@@ -371,13 +373,14 @@ def knows_all_slots(client: Any) -> bool:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[list[Redis]]:
     servers = []
-    for number in range(2):
-        directory = tmp_path / str(number)
-        directory.mkdir()
-        server = Redis(directory)
-        server.options = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
-        servers.append(server)
-    with servers[0], servers[1]:
+    with ExitStack() as running:
+        for number in range(2):
+            directory = tmp_path / str(number)
+            directory.mkdir()
+            server = Redis(directory)
+            server.options = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
+            server.port = free_port(also=10_000)  # the nodes of a cluster talk there
+            servers.append(running.enter_context(server))
         clients: list[Any] = [redis.Redis(port=server.port) for server in servers]
         clients[0].execute_command("CLUSTER ADDSLOTSRANGE", 0, 8000)
         clients[1].execute_command("CLUSTER ADDSLOTSRANGE", 8001, 16383)

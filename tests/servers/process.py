@@ -18,21 +18,26 @@ PATIENCE = 30.0
 """Seconds after which a server that has not started never will."""
 
 
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on now.
+def free_port(also: int = 0) -> int:
+    """Return a port of loopback that nobody listens on now, nor on the one so many above it.
 
     It lies below those that the system gives to outgoing connections: one of these could take it while the
     server is down.
     """
     while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
+        port = random.randrange(20_000, 32_000 - also)
+        if _is_free(port) and _is_free(port + also):
+            return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def find_program(name: str) -> str:
