@@ -38,7 +38,6 @@ TEN = b"x" * 10_000
 FILE = os.environ["BENCHMARK_FILE"]
 DATABASE = os.environ["BENCHMARK_DATABASE"]
 local = threading.local()
-served = {}
 
 
 def plaintext(environ, start_response):
