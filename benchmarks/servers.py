@@ -73,11 +73,18 @@ def database(environ, start_response):
 
 framework = App()
 framework.get("/framework", lambda ctx: "Hello, World!")
-PATHS = {"/": plaintext, "/ten": ten, "/file": file, "/post": post, "/database": database}
+PATHS = {
+    "/": plaintext,
+    "/framework": framework.__call__,  # what our worker calls; each of them is a function
+    "/ten": ten,
+    "/file": file,
+    "/post": post,
+    "/database": database,
+}
 
 
 def app(environ, start_response):
-    return PATHS.get(environ["PATH_INFO"], framework)(environ, start_response)
+    return PATHS[environ["PATH_INFO"]](environ, start_response)
 """
 
 WAITRESS = (

@@ -393,6 +393,21 @@ def test_settings_that_are_replaced_count_from_then_on() -> None:
         app.settings = {"debug": True}  # type: ignore[assignment]
 
 
+def test_a_middleware_that_is_added_late_stands_before_every_handler() -> None:
+    app = App()
+    app.get("/", say("text"))
+    assert call(app).text == "text"
+    app.use(lambda ctx: "middleware")
+    assert call(app).text == "middleware"
+
+
+def test_the_bytes_of_a_path_are_no_text() -> None:
+    app = App()
+    app.get("/\xe9", say("text"))
+    assert call(app, PATH_INFO="/\xc3\xa9").text == "text"  # é in UTF-8
+    assert call(app, PATH_INFO="/\xe9").status == 404  # no UTF-8
+
+
 def test_a_request_timeout_sets_the_deadline() -> None:
     app = App(Settings(request_timeout=5))
     seen: list[Any] = []

@@ -230,6 +230,9 @@ def test_answers_are_those_of_the_rules(specs: list[Spec], paths: list[str]) -> 
         for method in ("GET", "HEAD", "POST", "PUT", "TRACE"):
             assert answer(router, method, path) == best(specs, method, path)
         assert router.allowed_methods(path) == allowed(specs, path)
+    for path, routes in router.static.items():
+        for method, route in routes.items():
+            assert best(specs, method, path) == (route.target, [])
 
 
 @quick

@@ -60,6 +60,9 @@ class Interrupted(Connection):
         return True
 
 
+WHOLE = b"x" * 3_000_000
+
+
 @pytest.fixture
 def served() -> Iterator[tuple[ThreadWorker, Interrupted, socket.socket]]:
     """A worker that runs no thread, one of its connections, and its client."""
@@ -68,6 +71,7 @@ def served() -> Iterator[tuple[ThreadWorker, Interrupted, socket.socket]]:
     worker.cfg, worker.log, worker.alive = cfg, Logger(cfg), True
     worker._poller = Poller([], 10)
     worker.queue, worker.serving, worker._keepalive = QueueProbe(), [], 2.0
+    worker.wsgi = lambda environ, start: [start("200 OK", []) and WHOLE]
     parser = Parser(cfg, 30.0)
     worker._exchanges = Exchanges(worker, parser)
     client, sock = socket.socketpair()
@@ -113,15 +117,13 @@ def test_a_client_that_does_not_read_is_not_waited_for(
     served: tuple[ThreadWorker, Interrupted, socket.socket],
 ) -> None:
     worker, connection, client = served
-    whole = b"x" * 3_000_000
-    worker.wsgi = lambda environ, start: [start("200 OK", []) and whole]
     worker.max_requests, worker.connections = 10, {}
     worker.serving = [None]
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2 + b"GET / HT")
     worker._attend(connection, 0)
     assert connection.rest is not None
     unsent = len(connection.rest.data)
-    assert 0 < unsent < len(whole)
+    assert 0 < unsent < len(WHOLE)
     assert connection.requests == 1  # the next one waits until this one is read
     worker._attend(connection, 0)  # news, but no room
     assert len(connection.rest.data) == unsent
@@ -130,15 +132,13 @@ def test_a_client_that_does_not_read_is_not_waited_for(
     assert not connection.open
     received = client.makefile("rb").read()
     assert received.count(b"HTTP/1.1 ") == 1  # and no 408 in the middle of the answer
-    assert len(received) < len(whole)
+    assert len(received) < len(WHOLE)
 
 
 def test_a_client_that_reads_again_is_answered_on(
     served: tuple[ThreadWorker, Interrupted, socket.socket],
 ) -> None:
     worker, connection, client = served
-    whole = b"x" * 3_000_000
-    worker.wsgi = lambda environ, start: [start("200 OK", []) and whole]
     worker.max_requests, worker.connections = 10, {}
     worker.serving = [None]
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
@@ -147,15 +147,13 @@ def test_a_client_that_reads_again_is_answered_on(
     while connection.open:
         assert worker._poller.wait(20, 1)[0][0] == connection.fileno
         worker._attend(connection, 0)
-    assert answers.result().count(b"x") == 2 * len(whole)
+    assert answers.result().count(b"x") == 2 * len(WHOLE)
 
 
 def test_a_thread_waits_where_answers_take_too_much_memory(
     served: tuple[ThreadWorker, Interrupted, socket.socket],
 ) -> None:
     worker, connection, _ = served
-    whole = b"x" * 3_000_000
-    worker.wsgi = lambda environ, start: [start("200 OK", []) and whole]
     worker.max_requests, worker.connections = 10, {}
     worker.serving = [None]
     worker.max_unread_bytes = 1_000_000

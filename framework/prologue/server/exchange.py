@@ -6,6 +6,7 @@ import html
 import itertools
 import time
 from datetime import timedelta
+from types import MethodType
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -41,6 +42,7 @@ class Exchanges:
     def __init__(self, worker: Any, parser: Parser) -> None:
         cfg, log = worker.cfg, worker.log
         self._worker = worker
+        self._application = _function_of(worker.wsgi)
         self._parser = parser
         self._log = log
         self._sendfile = cfg.sendfile is not False and not cfg.is_ssl
@@ -97,7 +99,7 @@ class Exchanges:
         try:
             if self._pre_request is not None:
                 self._pre_request(worker, request)
-            body = worker.wsgi(environ, response.start_response)
+            body = self._application(environ, response.start_response)
             try:
                 response.send_body(body)
             finally:
@@ -195,6 +197,16 @@ def _finish_body(connection: Connection, body: Body, kept: bool) -> bool:
             thrown += count
     connection.unread = not body.complete
     return kept and body.complete
+
+
+def _function_of(application: Any) -> Any:
+    """Return the method that a call of an application runs, if it is one; else the application.
+
+    PERF: to call an object through its class takes 0.1 µs more.
+    """
+    method = application.__call__
+    bound = isinstance(method, MethodType) and method.__self__ is application
+    return method if bound and method.__func__ is type(application).__call__ else application
 
 
 def _is_default(hook: Any) -> bool:
