@@ -1,7 +1,8 @@
 """The thread worker beside gunicorn's own workers and other servers.
 
-Needs wrk. Each candidate is a server of its own process that is measured in turn in each round; a ratio is
-taken inside a round. The machine's other work disturbs all of them: what lasts is the ratio.
+Needs wrk, and a C compiler for the open loop. Each candidate is a server of its own process that is measured
+in turn in each round; a ratio is taken inside a round. The machine's other work disturbs all of them: what
+lasts is the ratio.
 
 ``python benchmarks/server.py --check`` compares the ratios with the bars. ``--cases`` chooses among all
 combinations: ``--cases "plaintext close,10 kB 64,database 512 close 2 workers"``.
@@ -88,33 +89,41 @@ USUAL = [
 BARE = "framework: the bare callable"
 
 
-def saturation(server: Server, seconds: float) -> float:
-    """Return how many plaintext requests a second a server answers to the sender of :func:`open_loop`."""
-    result = _sender(server, 1_000_000 * seconds, 0.1, 16, patience=seconds)  # all due at once
-    return float(len(result["latencies"]) / result["seconds"])
+class Sender:
+    """An open-loop sender that is no Python, for it must need less time for a request than the servers.
 
+    Args:
+        directory: where it is built.
 
-def open_loop(server: Server, rate: float, seconds: float) -> dict[str, float]:
-    """Send plaintext requests at a rate, from another process."""
-    result = _sender(server, rate, seconds, 64)
-    latencies = result["latencies"]
-    return {
-        "rate/s": rate,
-        "p50 ms": 1e3 * latencies[len(latencies) // 2],
-        "p99 ms": 1e3 * latencies[int(len(latencies) * 0.99)],
-        "lost": result["lost"],
-    }
+    Raises:
+        FileNotFoundError, subprocess.CalledProcessError: there is no C compiler, or it fails.
+    """
 
+    def __init__(self, directory: Path) -> None:
+        self._program = directory / "open_loop"
+        subprocess.run(["cc", "-O2", "-o", self._program, _HERE / "open_loop.c"], check=True)
 
-def _sender(
-    server: Server, rate: float, seconds: float, connections: int, patience: float = 10.0
-) -> dict[str, Any]:
-    arguments = [str(server.port), str(rate), str(seconds), str(connections), "keep", str(patience)]
-    command = [sys.executable, str(_HERE / "open_loop.py"), *arguments]
-    with processor(first=True):
-        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    result: dict[str, Any] = json.loads(output)
-    return result
+    def saturation(self, server: Server, seconds: float) -> float:
+        """Return how many plaintext requests a second a server answers."""
+        result = self._send(server, 1_000_000 * seconds, 0.1, 16, patience=seconds)  # all due at once
+        return result["answers"] / result["seconds"]
+
+    def latency(self, server: Server, rate: float, seconds: float) -> dict[str, float]:
+        """Send plaintext requests at a rate."""
+        result = self._send(server, rate, seconds, 64)
+        milliseconds = {f"{name} ms": 1e3 * result[name] for name in ("p50", "p99", "p99.9")}
+        return {"rate/s": rate, **milliseconds, "lost": result["lost"]}
+
+    def _send(
+        self, server: Server, rate: float, seconds: float, connections: int, patience: float = 10.0
+    ) -> dict[str, float]:
+        numbers = [str(number) for number in (server.port, rate, seconds, connections, patience)]
+        with processor(first=True):
+            output = subprocess.run(
+                [self._program, *numbers, "/"], capture_output=True, text=True, check=True
+            ).stdout
+        result: dict[str, float] = json.loads(output)
+        return result
 
 
 def jain(server: Server, connections: int, seconds: float) -> float:
@@ -167,9 +176,11 @@ class Measurement:
             for number in range(self._options.rounds):
                 shift = number % len(names)
                 for name in names[shift:] + names[:shift]:
-                    found[name].append(self._closed_loop(servers[name], case))
+                    pair = [(case, found[name])]
                     if title == "framework" and name == OURS:
-                        bare.append(self._closed_loop(servers[name], CASES["plaintext"]))
+                        pair.append((CASES["plaintext"], bare))
+                    for one, rounds in reversed(pair) if number % 2 else pair:
+                        rounds.append(self._closed_loop(servers[name], one))
         finally:
             for server in servers.values():
                 server.stop()
@@ -186,6 +197,7 @@ class Measurement:
 
     def open_loop(self) -> None:
         """Measure latency at 70 % of each one's saturation; sender and server share no processor."""
+        sender = Sender(self._directory)
         names = [name for name in self._names if name in (OURS, GTHREAD)]
         found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for _ in range(self._options.rounds):
@@ -193,8 +205,8 @@ class Measurement:
                 with processor(first=False):
                     server = Server(name, self._directory, 4, 1)
                 try:
-                    rate = round(0.7 * saturation(server, self._options.slot))
-                    found[name].append(open_loop(server, rate, self._options.slot * 2))
+                    rate = round(0.7 * sender.saturation(server, self._options.slot))
+                    found[name].append(sender.latency(server, rate, self._options.slot * 2))
                 finally:
                     server.stop()
         self.rounds[OPEN_LOOP] = found
@@ -250,7 +262,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare(Path(directory))
         measurement = Measurement(options, names, Path(directory), report)
         for title in options.cases:
-            if title == OPEN_LOOP:
+            if title == OPEN_LOOP and shutil.which("cc") is None:
+                report.missing(OPEN_LOOP, "there is no C compiler")
+            elif title == OPEN_LOOP:
                 measurement.open_loop()
             elif title == FAIRNESS:
                 measurement.fairness()
