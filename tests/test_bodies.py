@@ -8,8 +8,9 @@ from urllib.parse import parse_qsl, urlencode
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from werkzeug.exceptions import ClientDisconnected
 
-from prologue.bodies import body_stream, read_query, read_urlencoded
+from prologue.bodies import BLOCK, body_stream, read_query, read_urlencoded
 from prologue.errors import BodyTooLargeError, HTTPError
 
 ALPHABET = ["a", "b", "=", "&", ";", "%", "%41", "%ff", "+", " ", "ж", "[]"]
@@ -51,3 +52,38 @@ def test_a_form_that_is_not_utf_8_is_refused() -> None:
     with pytest.raises(HTTPError, match="malformed") as refused:
         read_urlencoded(io.BytesIO(b"a=\xff"), 1000, 1000)
     assert refused.value.status == 400
+
+
+class Dripping(io.RawIOBase):
+    """A body that comes in pieces, and may end in an error."""
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        self.pieces = list(pieces)
+        self.asked: list[int] = []
+
+    def read(self, size: int = -1, /) -> bytes:
+        self.asked.append(size)
+        piece = self.pieces.pop(0) if self.pieces else b""
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+
+def test_a_small_body_is_read_at_once_and_no_byte_behind_it() -> None:
+    source = Dripping(b"a=", b"1&", b"b=2")
+    environ = {"wsgi.input": source, "CONTENT_LENGTH": "7"}
+    assert body_stream(environ, 7, at_once=True).read() == b"a=1&b=2"
+    assert source.asked == [7, 5, 3]
+
+
+@pytest.mark.parametrize("pieces", [(), (b"a=1",), (OSError("gone"),), (b"a=", ValueError("closed"))])
+def test_a_small_body_that_is_cut_short_is_the_clients_error(pieces: tuple[bytes | Exception, ...]) -> None:
+    with pytest.raises(ClientDisconnected):
+        body_stream({"wsgi.input": Dripping(*pieces), "CONTENT_LENGTH": "7"}, 7, at_once=True)
+
+
+def test_a_large_body_is_not_read_before_it_is_asked_for() -> None:
+    source = Dripping()
+    body_stream({"wsgi.input": source, "CONTENT_LENGTH": str(BLOCK + 1)}, 2 * BLOCK, at_once=True)
+    body_stream({"wsgi.input": source, "CONTENT_LENGTH": "7"}, 7)
+    assert source.asked == []

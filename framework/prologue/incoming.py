@@ -98,7 +98,7 @@ class Incoming(msgspec.Struct, eq=False):
 
         body_size, memory_size, parts = self._limits()
         if self._body is None:
-            self._body = body_stream(self.environ, body_size)
+            self._body = body_stream(self.environ, body_size, at_once=True)
         return read_urlencoded(self._body, memory_size, parts)
 
     def _has_urlencoded_body(self) -> bool:
