@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from werkzeug.exceptions import ClientDisconnected
+from werkzeug.wsgi import get_content_length
 
 from prologue.bodies import BLOCK, body_stream, read_query, read_urlencoded
 from prologue.errors import BodyTooLargeError, HTTPError
@@ -52,6 +53,24 @@ def test_a_form_that_is_not_utf_8_is_refused() -> None:
     with pytest.raises(HTTPError, match="malformed") as refused:
         read_urlencoded(io.BytesIO(b"a=\xff"), 1000, 1000)
     assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("coding", [None, "", "chunked", "gzip"])
+@pytest.mark.parametrize(
+    "text", ["7", "007", "0", "", "+7", "-7", " 7", "7 ", "7,7", "0x7", "7_0", "\u0667", "7" * 19]
+)
+def test_a_length_is_what_werkzeug_takes_for_one(text: str, coding: str | None) -> None:
+    environ = {"CONTENT_LENGTH": text}
+    if coding is not None:
+        environ["HTTP_TRANSFER_ENCODING"] = coding
+    length = (get_content_length(environ) or 0) if text else 0
+    body = b"x" * min(length, 99)
+    try:
+        read = body_stream({**environ, "wsgi.input": io.BytesIO(body + b"y")}, 99).read()
+    except BodyTooLargeError:
+        assert length > 99
+    else:
+        assert read == body
 
 
 class Dripping(io.RawIOBase):
