@@ -3,14 +3,16 @@
 
    A request's time runs from the moment when it was due, so that it has all the waiting in it: for a
    connection that is free, in the server, and in this program too. It never sleeps, and so needs a processor
-   of its own. open_loop.py, which tells more about lost requests, needs as long for one as our worker does.
+   of its own. When the system takes that away for more than a millisecond, the clock stands still: what would
+   have been due then is due later, for no server is to blame. open_loop.py, which tells more about lost
+   requests, needs as long for one as our worker does.
 
    open_loop PORT RATE SECONDS CONNECTIONS PATIENCE PATH
 
    sends RATE requests a second for SECONDS over kept CONNECTIONS, waits for the last answers at most PATIENCE
    seconds, and prints a line of JSON: the number of answers, of requests without one, the seconds from the
-   first request to the last answer, and quantiles of the requests' times in seconds. All answers must be as
-   long as the first one.
+   first request to the last answer, quantiles of the requests' times in seconds, and the seconds for which the
+   clock stood still. All answers must be as long as the first one.
    Exit status: 0, or 1 with a message. */
 
 #define _GNU_SOURCE
@@ -29,6 +31,9 @@
 #include <unistd.h>
 
 enum { EVENTS = 64, BLOCK = 1 << 16 };
+
+/* Seconds: more than it takes to serve all events at once. */
+static const double PAUSE = 0.001;
 
 struct client {
     int fd;
@@ -100,7 +105,7 @@ int main(int count, char **words) {
 
     int open_clients = connections;
     long sent = 0, answered = 0;
-    double start = now(), time = start;
+    double start = now(), time = start, paused = 0.0;
     double end = start + seconds + patience;
     while (answered < total && open_clients && time < end) {
         while (free_clients && sent < total && start + (double)sent / rate <= time) {
@@ -129,12 +134,19 @@ int main(int count, char **words) {
             times[answered++] = now() - client->due;
             ring[(first + free_clients++) % connections] = client;
         }
-        time = now();
+        double pause = now() - time;
+        time += pause;
+        if (pause > PAUSE) {
+            start += pause;
+            end += pause;
+            paused += pause;
+        }
     }
     if (answered == 0) stop("no answer");
     qsort(times, (size_t)answered, sizeof *times, by_size);
-    printf("{\"answers\": %ld, \"lost\": %ld, \"seconds\": %.6f, \"p50\": %.9f, \"p99\": %.9f, \"p99.9\": %.9f}\n",
+    printf("{\"answers\": %ld, \"lost\": %ld, \"seconds\": %.6f, \"p50\": %.9f, \"p99\": %.9f, \"p99.9\": %.9f, "
+           "\"paused\": %.6f}\n",
            answered, total - answered, time - start, times[answered / 2],
-           times[(long)((double)answered * 0.99)], times[(long)((double)answered * 0.999)]);
+           times[(long)((double)answered * 0.99)], times[(long)((double)answered * 0.999)], paused);
     return 0;
 }

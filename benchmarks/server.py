@@ -112,7 +112,12 @@ class Sender:
         """Send plaintext requests at a rate."""
         result = self._send(server, rate, seconds, 64)
         milliseconds = {f"{name} ms": 1e3 * result[name] for name in ("p50", "p99", "p99.9")}
-        return {"rate/s": rate, **milliseconds, "lost": result["lost"]}
+        return {
+            "rate/s": rate,
+            **milliseconds,
+            "lost": result["lost"],
+            "sender paused ms": 1e3 * result["paused"],
+        }
 
     def _send(
         self, server: Server, rate: float, seconds: float, connections: int, patience: float = 10.0
