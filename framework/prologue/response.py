@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import msgspec
@@ -92,7 +92,7 @@ def _check_header(name: str, value: str) -> None:
         raise HeaderError(f"header {name} belongs to the server, not to the application")
 
 
-class Whole(NamedTuple):
+class Whole(msgspec.Struct):
     """A complete answer 200 that was checked before: nothing is to be added, and nobody has looked at it."""
 
     headers: list[tuple[str, str]]

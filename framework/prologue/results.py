@@ -37,7 +37,7 @@ def to_response(result: Any, base: Response | None, environ: dict[str, Any]) -> 
     if result is None:
         return Response() if base is None else base
     if type(result) is Whole:
-        return Response.unchecked(200, *result)
+        return Response.unchecked(200, result.headers, result.body)
     if isinstance(result, tuple):
         return _from_tuple(result, base, environ)
     if isinstance(result, Response):

@@ -15,6 +15,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from prologue.errors import CacheUnavailableError, SettingsError
 from prologue.http_cache.asking import Answer, Ask
 from prologue.http_cache.background import Refresher
@@ -129,7 +131,7 @@ class Engine:
         hit = any(name == "Cache-Status" and value.startswith(self._hit) for name, value in answer.headers)
         said = f"cache;desc={'hit' if hit else 'miss'};dur={taken:.3f}"
         # In front: a Content-Length that is the last field is looked for there.
-        return answer._replace(headers=[("Server-Timing", said), *answer.headers])
+        return replace(answer, headers=[("Server-Timing", said), *answer.headers])
 
     def answer(self, environ: dict[str, Any], ask: Ask, application: WSGIApplication) -> Answer:
         """Answer a request.

@@ -165,7 +165,7 @@ class Fetcher:
         dropped = {OWN_FIELD, "date"} if writes_date(environ) else {OWN_FIELD}
         headers = [field for field in answer.headers if field[0].lower() not in dropped]
         headers.append(("Cache-Status", said))
-        return answer._replace(headers=headers)
+        return replace(answer, headers=headers)
 
     def _changes(
         self, environ: Mapping[str, Any], target: Target, decision: Decision
@@ -269,7 +269,7 @@ class Fetcher:
                 made = reply(environ, latest, latest.age, f"{said}; stored", self._store.body)
                 if made is not None:
                     return made
-        return self.passed(environ, answer._replace(body=body), f"{said}; stored")
+        return self.passed(environ, replace(answer, body=body), f"{said}; stored")
 
     def _finish(
         self,

@@ -10,8 +10,10 @@ for every spelling, and no input of this kind can change what another client get
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
+
+import msgspec
 
 from prologue.errors import SettingsError
 
@@ -50,7 +52,7 @@ FORWARDED = frozenset(
 _PORTS = {"http": ":80", "https": ":443"}
 
 
-class Target(NamedTuple):
+class Target(msgspec.Struct, frozen=True):
     """What a request asks for: the key of its URL, and its spelling."""
 
     key: str

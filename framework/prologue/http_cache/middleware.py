@@ -146,8 +146,8 @@ def _is_personal(ctx: Context) -> bool:
 
 
 def _set_response(ctx: Context, answer: Answer) -> None:
-    status, headers, body, _ = answer
-    if status == "200 OK" and type(body) is list and headers[-1][0] == "Content-Length":
+    headers, body = answer.headers, answer.body
+    if answer.status == "200 OK" and type(body) is list and headers[-1][0] == "Content-Length":
         ctx.set_whole_response(headers, body)
     else:
-        ctx.set_checked_response(int(status[:3]), headers, body)
+        ctx.set_checked_response(int(answer.status[:3]), headers, body)

@@ -144,9 +144,8 @@ def _alike(environ: Mapping[str, Any], careful: bool, rule: Rule) -> Target:
     for name in ("RAW_URI", "REQUEST_URI"):
         if name in bare:
             bare[name] = bare[name].partition("?")[0]
-    key, spelling = target_of(bare, careful)
+    target = target_of(bare, careful)
     said = f"{rule.ignores_order:d}{rule.inverted:d}{sorted(rule.names)!r}"
     # A kind of key of its own: no query, however it is spelled, can look like what a rule made.
-    return Target(
-        f"http-alike{key.removeprefix('http')}{rule.normal(environ.get('QUERY_STRING', ''))} {said}", spelling
-    )
+    key = target.key.removeprefix("http")
+    return Target(f"http-alike{key}{rule.normal(environ.get('QUERY_STRING', ''))} {said}", target.spelling)
