@@ -144,9 +144,16 @@ def run_once(
     elif (method, path, query, headers, body) != ("GET", "/", None, None, b""):
         raise TypeError("run_once takes a request or the parts of one, not both: change the request instead")
     ctx = _context(app, request)
+
+    def context(app: App, environ: dict[str, Any], path: str, *found: Any) -> Context:
+        ctx.path = path
+        if found:
+            ctx.path_params, ctx.route = found
+        return ctx
+
     # A copy of the application shares all with the original but the making of the Context: that one is there.
     application = copy.copy(app)
-    application.context_class = cast(Any, lambda _app, _environ: ctx)
+    application.context_class = cast(Any, context)
     ctx.response = _collect(application, ctx.environ)
     return ctx
 

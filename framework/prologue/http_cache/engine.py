@@ -152,7 +152,10 @@ class Engine:
         if reason:
             return self._pass(environ, ask, reason)
         target = target_of(environ, profile.careful and not plain)
-        target, variants = self.find(environ, target)
+        if self.queries is None:
+            variants = self.store.find(target.key)
+        else:
+            target, variants = self.find(environ, target)
         now = self.clock()
         if plain and not self._detail:
             answer = plain_hit(environ, target, variants, now, self._hit, self.store.body)
