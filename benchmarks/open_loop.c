@@ -20,7 +20,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +47,7 @@ static double now(void) {
 }
 
 static void stop(const char *what) {
-    fprintf(stderr, "open_loop: %s: %s\n", what, errno ? strerror(errno) : "wrong");
+    fprintf(stderr, errno ? "open_loop: %s: %s\n" : "open_loop: %s\n", what, strerror(errno));
     exit(1);
 }
 
@@ -77,7 +76,7 @@ int main(int count, char **words) {
     int port = atoi(words[1]), connections = atoi(words[4]);
     double rate = atof(words[2]), seconds = atof(words[3]), patience = atof(words[5]);
     long total = (long)(rate * seconds);
-    if (total < 1 || connections < 1) stop("RATE, SECONDS and CONNECTIONS");
+    if (total < 1 || connections < 1) stop("RATE times SECONDS and CONNECTIONS must be 1 or more");
 
     static char request[4096], block[BLOCK];
     int size = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", words[6]);
@@ -118,8 +117,6 @@ int main(int count, char **words) {
         }
         struct epoll_event events[EVENTS];
         int ready = epoll_wait(epoll, events, EVENTS, 0);
-        /* Where there is one processor only, it is the server's turn. */
-        if (ready == 0) sched_yield();
         for (int i = 0; i < ready; i++) {
             struct client *client = events[i].data.ptr;
             ssize_t length = recv(client->fd, block, sizeof block, 0);

@@ -11,6 +11,7 @@ combinations: ``--cases "plaintext close,10 kB 64,database 512 close 2 workers"`
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -269,6 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for title in options.cases:
             if title == OPEN_LOOP and shutil.which("cc") is None:
                 report.missing(OPEN_LOOP, "there is no C compiler")
+            elif title == OPEN_LOOP and len(os.sched_getaffinity(0)) < 2:
+                report.missing(OPEN_LOOP, "sender and server need a processor each")
             elif title == OPEN_LOOP:
                 measurement.open_loop()
             elif title == FAIRNESS:

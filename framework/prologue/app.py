@@ -37,16 +37,22 @@ _LENGTH_FIELDS = tuple(("Content-Length", str(length)) for length in range(1024)
 class Endpoint:
     """What a route leads to: the links of its chain, the handler last, the limits of its body, its group.
 
-    ``handler`` is the handler when it is the only link, else None.
+    ``handler`` takes the Context and runs them all: it is the handler itself where that is the only link.
     """
 
     __slots__ = ("chain", "group", "handler", "limits")
 
     def __init__(self, chain: tuple[Handler, ...], limits: Limits | None, group: Group | None) -> None:
         self.chain = chain
-        self.handler = chain[0] if len(chain) == 1 else None
+        # PERF: a handler without middlewares is called at once, as `Context.next` would.
+        self.handler: Handler = chain[0] if len(chain) == 1 else self._run_chain
         self.limits = limits
         self.group = group
+
+    def _run_chain(self, ctx: Context) -> None:
+        ctx._chain = self.chain
+        ctx._index = 0
+        ctx.next()
 
     def __repr__(self) -> str:
         handler = self.chain[-1]
@@ -305,7 +311,7 @@ class App(Verbs):
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
         path = environ.get("PATH_INFO", "")
-        # PERF: a handler that nothing stands before is found here: a plain request takes 0.55 µs, not 0.7.
+        # PERF: a static path is found here: a plain request takes 0.55 µs, not 0.7.
         routes = self._direct.get(path)
         route = None if routes is None else routes.get(environ["REQUEST_METHOD"])
         if route is None:
@@ -315,8 +321,8 @@ class App(Verbs):
         try:
             if not self.lifecycle.started:
                 self.lifecycle.startup()
-            if route is not None and (handler := route.target.handler) is not None:
-                result = handler(ctx)
+            if route is not None:
+                result = route.target.handler(ctx)
             else:
                 # PERF: two C calls recognise the usual path; any other is decoded and checked in a function.
                 if self._guarded or not (path.isascii() and path.isprintable()):
@@ -426,16 +432,9 @@ class App(Verbs):
         if match is None:
             self._no_route(ctx, method)
             return None
-        ctx.route = route = match.route
+        ctx.route = match.route
         ctx.path_params = match.params
-        endpoint = route.target
-        if endpoint.handler is not None:
-            # PERF: a handler without middlewares of its own is called here, as `Context.next` would.
-            return endpoint.handler(ctx)
-        ctx._chain = endpoint.chain
-        ctx._index = 0
-        ctx.next()
-        return None
+        return match.route.target.handler(ctx)
 
     def _no_route(self, ctx: Context, method: str) -> None:
         allowed = self.router.allowed_methods(ctx.path)

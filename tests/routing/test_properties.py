@@ -230,9 +230,19 @@ def test_answers_are_those_of_the_rules(specs: list[Spec], paths: list[str]) -> 
         for method in ("GET", "HEAD", "POST", "PUT", "TRACE"):
             assert answer(router, method, path) == best(specs, method, path)
         assert router.allowed_methods(path) == allowed(specs, path)
-    for path, routes in router.static.items():
-        for method, route in routes.items():
-            assert best(specs, method, path) == (route.target, [])
+    static = {
+        ("/" + "/".join(part.texts[0] for part in spec.parts), method): number
+        for number, spec in enumerate(specs)
+        if all(part.rank == 0 for part in spec.parts)
+        for method in spec.methods
+    }
+    assert static == {
+        (path, method): route.target
+        for path, routes in router.static.items()
+        for method, route in routes.items()
+    }
+    for (path, method), number in static.items():
+        assert best(specs, method, path) == (number, [])
 
 
 @quick

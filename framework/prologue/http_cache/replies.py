@@ -39,7 +39,7 @@ def writes_date(environ: Mapping[str, Any]) -> bool:
     gunicorn's workers do; this package's worker, which is known by its exchange, does not.
     """
     software: str = environ.get("SERVER_SOFTWARE", "")
-    return software[:8] == "gunicorn" and "prologue.exchange" not in environ
+    return software.startswith("gunicorn") and "prologue.exchange" not in environ
 
 
 def reply(
